@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from hypothesis import settings
@@ -14,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # At import, because pytest-ansible reads it before any fixture runs.
 os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", str(ROOT / ".cache" / "collections"))
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ.setdefault("ANSIBLE_HOME", str(ROOT / ".cache" / "ansible"))
 
 # Kernel and busy machine set the pace here: a slow example is no failure.

@@ -1,0 +1,85 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rules in words, for people who read a diff. Private to this collection."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+
+from ansible_collections.palisade.egress.plugins.module_utils._codec import encode_chain, encode_rule
+from ansible_collections.palisade.egress.plugins.module_utils._model import Rule, Ruleset
+
+# Longer lists stand below their rule, an element a line, so that a diff shows which element changed.
+INLINE = 6
+# Longer ones still are told by their number and digest only.
+LISTED = 1000
+
+_PREPOSITIONS = {
+    "source": "from",
+    "source_ports": "from port",
+    "source_type": "from type",
+    "destination": "to",
+    "destination_ports": "port",
+    "destination_type": "to type",
+    "in_interface": "in",
+    "out_interface": "out",
+    "icmp_type": "type",
+    "ctstate": "state",
+    "ct_direction": "direction",
+    "uid_owner": "user",
+    "gid_owner": "group",
+    "reverse_path": "failing reverse path",
+    "tcp_flags": "flags",
+    "reject_with": "with",
+    "expires": "until",
+    "target": "to chain",
+}
+_UNTOLD = ("name", "chain", "action", "protocol", "family", "comment")
+
+
+def describe(ruleset: Ruleset, strays: Sequence[str] = ()) -> str:
+    """Return a text with a line a rule, chain by chain; what is nobody's comes last."""
+    lines: List[str] = []
+    for chain in ruleset.chains:
+        told = ", ".join(f"{key} {value}" for key, value in encode_chain(chain).items())
+        lines.append(f"chain {chain.name}: {told or 'reached by jumps'}")
+        for rule in chain.rules:
+            lines.extend(_rule_lines(rule))
+    lines.extend(f"stray: {stray}" for stray in strays)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _rule_lines(rule: Rule) -> Iterator[str]:
+    plain = encode_rule(rule)
+    words = [rule.action, plain.get("family"), plain.get("protocol")]
+    below: List[str] = []
+    for option, value in plain.items():
+        if option not in _UNTOLD:
+            words += [_PREPOSITIONS.get(option, option), _inline(value, below)]
+    comment = f"  # {rule.comment}" if rule.comment else ""
+    yield f"  {rule.name}: {' '.join(word for word in words if word)}{comment}"
+    yield from (f"      {element}" for element in below)
+
+
+def _inline(value: Any, below: List[str]) -> str:
+    if isinstance(value, Mapping):
+        return _options(value, below)
+    if not isinstance(value, list):
+        return str(value)
+    if len(value) <= INLINE:
+        return ",".join(value)
+    if len(value) > LISTED:
+        return f"{len(value)} networks (sha256 {sha256(' '.join(value).encode()).hexdigest()[:16]})"
+    below.extend(value)
+    return f"{len(value)} networks:"
+
+
+def _options(value: Mapping[str, Any], below: List[str]) -> str:
+    (first, *_others) = value.values()
+    if isinstance(first, Mapping):
+        table: Dict[Optional[str], Any] = dict(first)
+        return f"by {next(iter(value))} {_inline([f'{key} to chain {chain}' for key, chain in table.items()], below)}"
+    return "(" + ", ".join(f"{key} {_inline(item, below)}" for key, item in value.items()) + ")"

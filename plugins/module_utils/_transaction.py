@@ -1,0 +1,90 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Making the kernel match: read, plan, load, read back. Private to this collection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Optional, Tuple
+
+from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError, MissingProgramError
+from ansible_collections.palisade.egress.plugins.module_utils._model import Chain, Rule, Ruleset, TcpFlags
+from ansible_collections.palisade.egress.plugins.module_utils._plan import Change, Observed, make_plan
+
+MIDSTREAM_RULE = "palisade/midstream"
+MIDSTREAM_CHAINS = ("input", "forward", "output")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was, what is wanted (with the allowance for mid-stream TCP where it was made), and the way between.
+
+    ``assumed_empty`` says that the kernel could not be asked, as the firewall program is yet to be installed.
+    """
+
+    observed: Observed
+    wanted: Optional[Ruleset]
+    plan: Tuple[Change, ...]
+    midstream: bool = False
+    assumed_empty: bool = False
+
+
+def converge(backend: Any, wanted: Optional[Ruleset], *, check: bool, midstream: bool) -> Outcome:
+    """Make the kernel hold ``wanted`` (None: nothing of ours), or with ``check`` only tell what that would change.
+
+    ``midstream`` lets connections that conntrack has not seen begin go on, where this is the first apply.
+    Raises ``UnsupportedError`` before anything is touched, and ``KernelError``, after which the kernel is as before.
+    """
+    try:
+        table, assumed_empty = backend.read(), False
+    except MissingProgramError:
+        if not check:
+            raise
+        table, assumed_empty = None, True
+    first_apply = table is None and wanted is not None
+    if midstream and first_apply and wanted is not None:
+        wanted = with_midstream(wanted)
+    observed = backend.observe(table)
+    script = backend.make_script(table, wanted)
+    plan = make_plan(observed, wanted)
+    if plan and not check:
+        _load(backend, table, script, wanted)
+    return Outcome(observed, wanted, plan, midstream and first_apply, assumed_empty)
+
+
+def with_midstream(ruleset: Ruleset) -> Ruleset:
+    """Return the ruleset with mid-stream TCP let through first: what is not SYN and has ACK set.
+
+    A host that has never used conntrack takes the next segment of every live connection for a new flow, the answer
+    to whoever applies the rules included. Once those segments have passed, the connections are known.
+    """
+    return Ruleset(tuple(_chain_with_midstream(chain) for chain in ruleset.chains))
+
+
+def _chain_with_midstream(chain: Chain) -> Chain:
+    if chain.name not in MIDSTREAM_CHAINS:
+        return chain
+    rule = Rule(
+        name=MIDSTREAM_RULE,
+        chain=chain.name,
+        action="accept",
+        protocol="tcp",
+        tcp_flags=TcpFlags(mask=("ack", "syn"), set=("ack",)),
+        ctstate=("new",),
+    )
+    return replace(chain, rules=(rule, *chain.rules))
+
+
+def _load(backend: Any, table: Any, script: Tuple[Any, ...], wanted: Optional[Ruleset]) -> None:
+    snapshot = backend.snapshot(table)
+    backend.load(script)
+    left = make_plan(backend.observe(backend.read()), wanted)
+    if left:
+        backend.restore(snapshot)
+        first = left[0]
+        chain = f"of chain {first.chain}" if first.chain and first.what != "chain" else first.chain
+        about = " ".join(part for part in (first.what, first.name, chain) if part)
+        what = f"{about} still has to be {first.change} after the change, which was taken back"
+        raise KernelError("the kernel", what, "see that nobody else changes this table, then report it as a bug")

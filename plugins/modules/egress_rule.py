@@ -1,0 +1,371 @@
+#!/usr/bin/python
+
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: egress_rule
+short_description: Make the kernel hold exactly these packet filter rules
+version_added: 0.1.0
+author: palisade.egress contributors (!UNKNOWN)
+description:
+  - Compares a list of rules with what the kernel really holds, and changes what differs in one transaction.
+    At no moment are there no rules, or half of them.
+  - The list is the whole content of the collection's own nftables table, C(inet palisade_egress).
+    What is in that table and not in the list goes. Nothing outside that table is ever read or touched.
+  - What stays the same stays untouched, and the counters of rules that change go on counting.
+requirements:
+  - nft 1.0.2 or later on the managed node.
+attributes:
+  check_mode:
+    description: Returns exactly the plan of a real run and writes nothing.
+    support: full
+  diff_mode:
+    description: Shows the rules that are added, removed, changed or moved, a line each.
+    support: full
+  platform:
+    description: Runs on Linux.
+    platforms: linux
+    support: full
+options:
+  rules:
+    description:
+      - The rules, first match wins within a chain. An option that is left out matches anything;
+        an empty list is an error, so that a template that resolved to nothing never opens everything.
+      - Addresses of both families may stand in one list. A rule is made for the families in which each of its
+        address lists has members.
+      - Required with O(state=present).
+    type: list
+    elements: raw
+    suboptions:
+      name:
+        description:
+          - The name of the rule, unique in its chain. The kernel's listing shows it.
+          - Printable ASCII without quotes and backslashes. The name, the comment and the mark between them have
+            128 characters together.
+        type: str
+        required: true
+      chain:
+        description:
+          - V(input), V(output), V(forward), V(prerouting), or a chain of your own that a jump leads to.
+          - A chain of your own is named by up to 20 of C(a-z), C(0-9) and C(_).
+        type: str
+        required: true
+      action:
+        description:
+          - What happens to a packet that matches.
+          - V(log) goes on with the next rule; V(return) goes back behind the jump, from a chain of your own.
+        type: str
+        required: true
+        choices: [accept, drop, reject, log, jump, return, dispatch]
+      target:
+        description: The chain that V(jump) goes to.
+        type: str
+      dispatch:
+        description:
+          - Which chain V(dispatch) goes to by address, in one lookup. Has one key, V(source) or V(destination),
+            with a dictionary of chains by CIDR.
+        type: dict
+      family:
+        description: The family of the packet.
+        type: str
+        choices: [any, ipv4, ipv6]
+        default: any
+      protocol:
+        description: The protocol, by name or number.
+        type: str
+      source:
+        description: Addresses and CIDRs of the packet's source.
+        type: list
+        elements: str
+      destination:
+        description: Addresses and CIDRs of the packet's destination.
+        type: list
+        elements: str
+      source_type:
+        description: What the routing table calls the source. V(not:) in front negates it.
+        type: str
+        choices: &types
+          - local
+          - unicast
+          - broadcast
+          - anycast
+          - multicast
+          - blackhole
+          - unreachable
+          - prohibit
+          - not:local
+          - not:unicast
+          - not:broadcast
+          - not:anycast
+          - not:multicast
+          - not:blackhole
+          - not:unreachable
+          - not:prohibit
+      destination_type:
+        description: What the routing table calls the destination. V(not:) in front negates it.
+        type: str
+        choices: *types
+      reverse_path:
+        description:
+          - Matches packets that B(fail) the check of their way back. V(strict) asks whether the answer would leave by
+            the interface that the packet came in by, V(loose) whether there is a way at all.
+        type: str
+        choices: [strict, loose]
+      source_ports:
+        description: Ports such as V(53) and ranges such as V(8000-8010).
+        type: list
+        elements: str
+      destination_ports:
+        description: Ports such as V(443) and ranges such as V(8000-8010).
+        type: list
+        elements: str
+      tcp_flags:
+        description: Of the flags in C(mask), exactly those in C(set) are on.
+        type: dict
+        suboptions:
+          mask:
+            description: The flags that are looked at.
+            type: list
+            elements: str
+            choices: [fin, syn, rst, psh, ack, urg]
+            required: true
+          set:
+            description: The flags of C(mask) that are on; none of them if left out.
+            type: list
+            elements: str
+            choices: [fin, syn, rst, psh, ack, urg]
+      icmp_type:
+        description: Types of O(rules[].protocol) V(icmp) or V(icmpv6), by name or number.
+        type: list
+        elements: str
+      in_interface:
+        description: Names of interfaces that the packet came in by.
+        type: list
+        elements: str
+      out_interface:
+        description: Names of interfaces that the packet leaves by.
+        type: list
+        elements: str
+      ctstate:
+        description: States of the packet's connection.
+        type: list
+        elements: str
+        choices: [new, established, related, invalid, untracked]
+      ct_direction:
+        description: Whether the packet goes the way of the first packet of its connection.
+        type: str
+        choices: [original, reply]
+      uid_owner:
+        description: Users whose process sends the packet, by name or number. For the chain V(output).
+        type: list
+        elements: str
+      gid_owner:
+        description: Groups whose process sends the packet, by name or number. For the chain V(output).
+        type: list
+        elements: str
+      cgroup:
+        description: Paths of control groups. Not supported yet, a rule that has it is refused.
+        type: list
+        elements: str
+      limit:
+        description: How many packets match.
+        type: dict
+        suboptions:
+          rate:
+            description: A number by V(second), V(minute), V(hour) or V(day), such as V(20/second).
+            type: str
+            required: true
+          burst:
+            description: How many packets may come at once.
+            type: int
+            default: 5
+          per:
+            description: Whether each address has a count of its own.
+            type: str
+            choices: [none, source, destination]
+            default: none
+          mode:
+            description: Whether packets match that are within the rate, or those that exceed it.
+            type: str
+            choices: [under, over]
+            default: under
+      log:
+        description: Logs the packets, with any O(rules[].action).
+        type: dict
+        suboptions:
+          prefix:
+            description: What the line begins with, up to 28 characters.
+            type: str
+            required: true
+          group:
+            description: The NFLOG group to send to, instead of the kernel's log.
+            type: int
+          rate:
+            description: How many lines at most, such as V(10/second). The counter of the rule counts all packets.
+            type: str
+      reject_with:
+        description: What the sender is told, in the way of its family.
+        type: str
+        choices:
+          - icmp-port-unreachable
+          - icmp-net-unreachable
+          - icmp-host-unreachable
+          - icmp-admin-prohibited
+          - tcp-reset
+      expires:
+        description: A time in UTC such as V(2027-01-31T00:00:00Z), from which the kernel ignores the rule.
+        type: str
+      comment:
+        description: Anything that explains the rule, in printable ASCII.
+        type: str
+        default: ""
+  chains:
+    description:
+      - What happens to packets that no rule decides, by chain. A base chain that is not declared and has no rules does
+        not exist; one that has rules and is not declared accepts.
+      - Each has C(default) (V(accept), V(drop) or V(reject)), C(reject_with) as in O(rules[].reject_with), and
+        C(priority) (V(raw), V(mangle), V(filter), V(security) or a number; a smaller one comes first).
+        C(prerouting) has the priority V(raw) if none is given, the others V(filter).
+    type: dict
+    default: {}
+  state:
+    description:
+      - V(present) makes the table hold the rules.
+      - V(absent) takes no rules and removes the table.
+    type: str
+    choices: [present, absent]
+    default: present
+  backend:
+    description: The kernel's filter to use. V(auto) chooses one that is there.
+    type: str
+    choices: [auto, nftables]
+    default: auto
+  midstream:
+    description:
+      - On a host that has never used connection tracking, every open connection looks like a new one in midstream.
+        A strict O(chains) would hang it for good, the connection that Ansible itself uses included.
+      - V(on_first_apply) puts a rule C(palisade/midstream) first in each chain if the table is not there yet.
+        It lets TCP pass that is under way already. Run the module again, over a new connection, to take it away.
+      - V(never) does not.
+    type: str
+    choices: [never, on_first_apply]
+    default: never
+seealso:
+  - module: ansible.builtin.iptables
+"""
+
+EXAMPLES = r"""
+- name: Let a web server look up names and reach its database, and nothing else
+  palisade.egress.egress_rule:
+    chains:
+      output:
+        default: drop
+    rules:
+      - name: loopback
+        chain: output
+        action: accept
+        out_interface: [lo]
+      - name: established
+        chain: output
+        action: accept
+        ctstate: [established]
+      - name: dns
+        chain: output
+        action: accept
+        protocol: udp
+        destination: [203.0.113.53, "2001:db8::53"]
+        destination_ports: ["53"]
+      - name: postgresql
+        chain: output
+        action: accept
+        protocol: tcp
+        destination: [198.51.100.54, "2001:db8:1::54"]
+        destination_ports: ["5432"]
+
+- name: Remove all rules of this collection
+  palisade.egress.egress_rule:
+    state: absent
+"""
+
+RETURN = r"""
+plan:
+  description: What was changed, or with check mode would be.
+  type: list
+  elements: dict
+  returned: success
+  sample:
+    - what: rule
+      change: added
+      chain: output
+      name: dns
+      after: {name: dns, chain: output, action: accept, protocol: udp, destination_ports: ["53"]}
+  contains:
+    what:
+      description: What it is about.
+      type: str
+      returned: always
+      sample: rule
+    change:
+      description: Whether it was V(added), V(removed), V(changed) or V(moved).
+      type: str
+      returned: always
+      sample: added
+    chain:
+      description: The chain.
+      type: str
+      returned: for chains and rules
+      sample: output
+    name:
+      description: The name of the rule, or what a stray is.
+      type: str
+      returned: for rules and strays
+      sample: dns
+    before:
+      description: The options before.
+      type: dict
+      returned: where there were any
+      sample: {default: accept, priority: 0}
+    after:
+      description: The options after.
+      type: dict
+      returned: where there are any
+      sample: {default: drop, priority: 0}
+backend:
+  description: The filter that was used.
+  type: str
+  returned: success
+  sample: nftables
+midstream:
+  description: Whether TCP that is under way is let through until the module runs again.
+  type: bool
+  returned: success
+  sample: false
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.palisade.egress.plugins.module_utils._apply import apply_rules
+from ansible_collections.palisade.egress.plugins.module_utils._module import run_module
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "rules": {"type": "list", "elements": "raw"},
+            "chains": {"type": "dict", "default": {}},
+            "state": {"choices": ["present", "absent"], "default": "present"},
+            "backend": {"choices": ["auto", "nftables"], "default": "auto"},
+            "midstream": {"choices": ["never", "on_first_apply"], "default": "never"},
+        },
+        required_if=[("state", "present", ["rules"])],
+        supports_check_mode=True,
+    )
+    run_module(module, apply_rules)
+
+
+if __name__ == "__main__":
+    main()
