@@ -1,0 +1,61 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Exact algebra over sets of packets. Private to this collection.
+
+A box is what one part of a service on some addresses matches in one family: a product of ranges over protocol number,
+destination port (or ICMP type), source port and destination address. Boxes of different families never meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ansible_collections.palisade.egress.plugins.module_utils._model import FAMILIES
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, intersect, subtract
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Reach
+from ansible_collections.palisade.egress.plugins.plugin_utils._services import protocol_numbers
+
+Box = tuple[Ranges, ...]
+
+
+def box(reach: Reach, family: str) -> Box | None:
+    """Return the box of one part in one family, or None where it is empty."""
+    destination = reach.destination.of(family)
+    if not destination or reach.part.family not in ("any", family):
+        return None
+    return (protocol_numbers(reach.part), reach.part.selector, reach.part.source_ports, destination)
+
+
+def boxes(reach: Reach) -> list[tuple[str, Box]]:
+    """Return the boxes of one part by family, only those that are not empty."""
+    found = ((family, box(reach, family)) for family in FAMILIES)
+    return [(family, b) for family, b in found if b is not None]
+
+
+def meet(left: Box, right: Box) -> bool:
+    """Tell whether some packet is in both boxes; the dimensions that cost least come first."""
+    return all(intersect(mine, other) for mine, other in zip(left, right, strict=True))
+
+
+def without(left: Box, right: Box) -> list[Box]:
+    """Return disjoint boxes for what is in ``left`` and not in ``right``."""
+    pieces: list[Box] = []
+    inside = left
+    for axis, (mine, other) in enumerate(zip(left, right, strict=True)):
+        common = intersect(mine, other)
+        if not common:
+            return [left]
+        if outside := subtract(mine, other):
+            pieces.append((*inside[:axis], outside, *left[axis + 1 :]))
+        inside = (*inside[:axis], common, *left[axis + 1 :])
+    return pieces
+
+
+def is_covered(whole: Box, covers: Iterable[Box]) -> bool:
+    """Tell whether every packet of a box is in one of the others."""
+    left = [whole]
+    for cover in covers:
+        left = [piece for b in left for piece in without(b, cover)]
+    return not left

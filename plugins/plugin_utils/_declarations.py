@@ -1,0 +1,207 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reads grants, forbids and profiles. Private to this collection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from ansible_collections.palisade.egress.plugins.module_utils._options import PARSERS
+from ansible_collections.palisade.egress.plugins.module_utils._values import format_time, parse_rate, parse_time
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
+    Forbid,
+    Grant,
+    Profile,
+    RateLimit,
+    Service,
+    Term,
+)
+from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, PROFILES
+from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
+    Place,
+    nearest,
+    read_by,
+    read_choice,
+    read_list,
+    read_mapping,
+    read_name,
+    read_some,
+    read_text,
+    shown,
+)
+from ansible_collections.palisade.egress.plugins.plugin_utils._services import find_service
+from ansible_collections.palisade.egress.plugins.plugin_utils._terms import Vocabulary, read_terms
+
+GRANT = "{service: https, to: mirrors}"
+FORBID = "smtp or {service: dns, to: any, except: resolvers}"
+PROFILE = f"{{groups: [mail], grants: [{GRANT}], forbids: [smtp]}}"
+_GRANT_KEYS = ("service", "to", "interface", "user", "group", "containers", "limit", "expires", "reason")
+_FORBID_KEYS = ("name", "service", "to", "except")
+_PROFILE_KEYS = ("groups", "grants", "forbids", "accepts", "probes")
+_ANY = (Term("any", "any"),)
+
+
+@dataclass(frozen=True)
+class Language:
+    """All names that a declaration may use."""
+
+    services: Mapping[str, Service]
+    words: Vocabulary
+
+
+def refuse(place: Place, what: str) -> None:
+    """Refuse what the design knows and this version cannot do: nothing is ever ignored."""
+    place.fail(f"{what} is not supported by this version", "Take it out")
+
+
+def read_grants(value: Any, place: Place, label: str, language: Language) -> tuple[Grant, ...]:
+    """Return the grants of a list."""
+    items = read_list(value, place, example=f"[{GRANT}]")
+    return tuple(_read_grant(item, place.item(index), label, language) for index, item in enumerate(items))
+
+
+def _read_grant(value: Any, place: Place, label: str, language: Language) -> Grant:
+    options = read_mapping(value, place, keys=_GRANT_KEYS, example=GRANT)
+    for key in ("service", "to"):
+        if key not in options:
+            place.fail(f"the grant has no '{key}'", f"Write it like {GRANT}")
+    if "containers" in options:
+        refuse(place.key("containers"), "a grant to containers")
+    grant = Grant(
+        place,
+        label,
+        find_service(options["service"], place.key("service"), language.services),
+        read_terms(options["to"], place.key("to"), language.words),
+        interface=_read_words(options, "interface", "out_interface", place),
+        user=_read_words(options, "user", "uid_owner", place),
+        group=_read_words(options, "group", "gid_owner", place),
+        limit=_read_limit(options["limit"], place.key("limit")) if "limit" in options else None,
+        expires=_read_time(options["expires"], place.key("expires")) if "expires" in options else None,
+        reason=read_text(options["reason"], place.key("reason"), example="ticket 4711") if "reason" in options else "",
+    )
+    if grant.service.needs_interface and not grant.interface:
+        place.fail(f"a grant of {grant.service.name} must name an interface", "Add it like interface: eth0")
+    return grant
+
+
+def _read_words(options: Mapping[str, Any], key: str, option: str, place: Place) -> tuple[str, ...]:
+    """Return one or several names that an option of the data contract takes."""
+    if key not in options:
+        return ()
+    words = read_some(options[key], place.key(key), example=f"{key}: NAME")
+    return tuple(read_by(PARSERS[option], words, place.key(key)))
+
+
+def _read_limit(value: Any, place: Place) -> RateLimit:
+    """Return a limit: a rate, or a rate with burst and per. New flows over it are not granted."""
+    example = "20/second or {rate: 20/second, burst: 40, per: destination}"
+    options = read_mapping(
+        {"rate": value} if isinstance(value, str) else value, place, keys=("rate", "burst", "per"), example=example
+    )
+    if "rate" not in options:
+        place.fail("it has no rate", f"Write it like {example}")
+    amount, unit = read_by(parse_rate, options["rate"], place.key("rate"))
+    burst = options.get("burst")
+    if "burst" in options and (not isinstance(burst, int) or isinstance(burst, bool) or not 0 < burst <= 10**6):
+        place.key("burst").fail("not a number of packets", "Write a number from 1 to 1000000")
+    per = read_choice(options.get("per", "none"), place.key("per"), ("none", "source", "destination"))
+    return RateLimit(f"{amount}/{unit}", burst, per)
+
+
+def _read_time(value: Any, place: Place) -> str:
+    """Return a time in UTC as the data contract writes it; YAML makes a datetime of one without quotes."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        value = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return format_time(read_by(parse_time, value, place))
+
+
+def read_forbids(value: Any, place: Place, label: str, language: Language) -> tuple[Forbid, ...]:
+    """Return the forbids of a list, each with a name of its own within the label."""
+    items = read_list(value, place, example=f"[{FORBID}]")
+    return tuple(_read_forbid(item, place.item(index), label, language) for index, item in enumerate(items))
+
+
+def _read_forbid(value: Any, place: Place, label: str, language: Language) -> Forbid:
+    if isinstance(value, str):
+        service = find_service(value, place, language.services)
+        return Forbid(place, label, service.name, service, _ANY)
+    options = read_mapping(value, place, keys=_FORBID_KEYS, example=FORBID)
+    if "service" not in options:
+        place.fail("the forbid has no 'service'", f"Write it like {FORBID}")
+    service = find_service(options["service"], place.key("service"), language.services)
+    name = read_name(options["name"], place.key("name")) if "name" in options else service.name
+    to, without = (
+        read_terms(options[key], place.key(key), language.words) if key in options else default
+        for key, default in (("to", _ANY), ("except", ()))
+    )
+    return Forbid(place, label, name, service, to, without)
+
+
+def read_profiles(value: Any, place: Place, language: Language) -> dict[str, Profile]:
+    """Return the profiles that ship, with what the inventory adds and replaces, then the inventory's own."""
+    shipped = Place("shipped profiles")
+    profiles = {
+        name: _as_shipped(_read_profile(options, shipped.key(name), Profile(name, (name,)), language))
+        for name, options in PROFILES.items()
+    }
+    for name, options in read_mapping(value, place, example=f"{{mail: {PROFILE}}}").items():
+        read_name(name, place.key(name))
+        before = profiles.get(name, Profile(name, (name,)))
+        after = _read_profile(options, place.key(name), before, language)
+        _check_applies(after, place.key(name), name in PROFILES, language)
+        profiles[name] = replace(after, replaced=tuple(options)) if name in PROFILES else after
+    return profiles
+
+
+def _as_shipped(profile: Profile) -> Profile:
+    is_base = profile.name == BASE
+    return replace(
+        profile,
+        grants=tuple(replace(grant, shipped=True, default=is_base) for grant in profile.grants),
+        forbids=tuple(replace(forbid, shipped=True) for forbid in profile.forbids),
+    )
+
+
+def _read_profile(value: Any, place: Place, before: Profile, language: Language) -> Profile:
+    """Return a profile with these keys merged over what it was: groups are added, anything else is replaced."""
+    options = read_mapping(value, place, keys=_PROFILE_KEYS, example=PROFILE)
+    for key in ("accepts", "probes"):
+        if options.get(key, []) != []:
+            refuse(place.key(key), f"'{key}' in a profile")
+    profile = before
+    if "groups" in options:
+        profile = replace(
+            profile, groups=profile.groups + _read_groups(options["groups"], place.key("groups"), language)
+        )
+    if "grants" in options:
+        grants = read_grants(options["grants"], place.key("grants"), before.name, language)
+        profile = replace(profile, grants=tuple(replace(g, default=before.name == BASE) for g in grants))
+    if "forbids" in options:
+        profile = replace(
+            profile, forbids=read_forbids(options["forbids"], place.key("forbids"), before.name, language)
+        )
+    return profile
+
+
+def _read_groups(value: Any, place: Place, language: Language) -> tuple[str, ...]:
+    groups = read_list(value, place, example="[mail]")
+    for index, group in enumerate(groups):
+        if not isinstance(group, str) or group not in language.words.groups:
+            hint = nearest(group, language.words.groups) if isinstance(group, str) else ""
+            place.item(index).fail(f"unknown group {shown(group)}", f"{hint}Name groups of the inventory")
+    return tuple(groups)
+
+
+def _check_applies(profile: Profile, place: Place, is_shipped: bool, language: Language) -> None:
+    """A profile that no group can get is a misspelt one."""
+    if not is_shipped and not any(group in language.words.groups for group in profile.groups):
+        hint = nearest(profile.name, PROFILES)
+        place.fail(
+            f"unknown profile '{profile.name}': it ships not, no group has its name, and it lists no 'groups'",
+            f"{hint}Or give it groups: the inventory groups whose hosts are to have it",
+        )

@@ -1,0 +1,220 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What an inventory declares, and the policies that are compiled from it. Private to this collection.
+
+Frozen data and nothing else. The first half is the *fleet*, the digest of a whole inventory; the second half is what
+one host may do, with the origin of every part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_PORTS, Addresses
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges
+from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place
+
+NOWHERE = Addresses()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One protocol of a service.
+
+    ``protocol`` is a name or number of the data contract, or ``any``. ``selector`` holds destination ports, or the
+    numbers of ICMP types; ``ALL_PORTS`` means any, also for protocols that have neither.
+    """
+
+    protocol: str
+    family: str = "any"
+    selector: Ranges = ALL_PORTS
+    source_ports: Ranges = ALL_PORTS
+
+
+@dataclass(frozen=True)
+class Service:
+    """A named set of protocols and ports."""
+
+    name: str
+    parts: tuple[Part, ...]
+    needs_interface: bool = False
+
+
+@dataclass(frozen=True)
+class Term:
+    """One element of a network expression: ``kind`` is any, group, host, network or addresses."""
+
+    text: str
+    kind: str
+    name: str = ""
+    addresses: Addresses = NOWHERE
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a network's name stands for."""
+
+    place: Place
+    include: tuple[Term, ...]
+    without: tuple[Term, ...] = ()
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """A bound on new flows, as the data contract writes it."""
+
+    rate: str
+    burst: int | None = None
+    per: str = "none"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Permission to reach a service on a network. ``label`` is the profile or suffix that declares it.
+
+    Of a ``default`` (the profile base) any forbid may leave nothing. A ``shipped`` grant may name a network that the
+    inventory does not define.
+    """
+
+    place: Place
+    label: str
+    service: Service
+    to: tuple[Term, ...]
+    interface: tuple[str, ...] = ()
+    user: tuple[str, ...] = ()
+    group: tuple[str, ...] = ()
+    limit: RateLimit | None = None
+    expires: str | None = None
+    reason: str = ""
+    default: bool = False
+    shipped: bool = False
+
+
+@dataclass(frozen=True)
+class Forbid:
+    """An invariant that beats every grant."""
+
+    place: Place
+    label: str
+    name: str
+    service: Service
+    to: tuple[Term, ...]
+    without: tuple[Term, ...] = ()
+    shipped: bool = False
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A server's role. ``replaced`` names the keys in which the inventory replaces what ships."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    forbids: tuple[Forbid, ...] = ()
+    replaced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """What the suffixed variables add for the hosts of one group, or for one host."""
+
+    suffix: str
+    grants: tuple[Grant, ...] = ()
+    forbids: tuple[Forbid, ...] = ()
+    networks: Mapping[str, Definition] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one host."""
+
+    managed: bool = True
+    state: str = "present"
+    mode: str = "enforce"
+    default_verdict: str = "drop"
+    input: str = "guard"
+    backend: str = "auto"
+    live_flows: str = "end"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of the inventory. ``addresses`` is None where it has none that can be used."""
+
+    name: str
+    addresses: Addresses | None
+    settings: Settings
+    profiles: tuple[str, ...] = ()
+    overlays: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The digest of the whole inventory."""
+
+    hosts: Mapping[str, Host]
+    groups: Mapping[str, tuple[str, ...]]
+    services: Mapping[str, Service]
+    networks: Mapping[str, Definition]
+    profiles: Mapping[str, Profile]
+    overlays: Mapping[str, Overlay]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """One part of a service on resolved addresses: what one rule matches."""
+
+    part: Part
+    destination: Addresses
+
+
+@dataclass(frozen=True)
+class Granted:
+    """A grant as one host has it.
+
+    ``state`` is ``in use``, ``cut`` (forbids take some of it), ``withheld`` (they take all) or ``not in use`` (its
+    network is not defined); ``by`` names those forbids. ``reaches`` are the parts of which something is left. They are
+    not narrowed to it: forbids come first in the kernel too, and a rule that reads as it was written is worth more.
+    """
+
+    origin: str
+    grant: Grant
+    state: str
+    reaches: tuple[Reach, ...] = ()
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """A forbid as one host has it."""
+
+    origin: str
+    forbid: Forbid
+    reaches: tuple[Reach, ...]
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What hosts have in common that have the same profiles and suffixed variables."""
+
+    profiles: tuple[str, ...]
+    grants: tuple[Granted, ...] = ()
+    forbids: tuple[Forbidden, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    @property
+    def is_router(self) -> bool:
+        """Whether packets of others may pass this host."""
+        return "router" in self.profiles
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All of it for one host."""
+
+    host: str
+    settings: Settings
+    composition: Composition

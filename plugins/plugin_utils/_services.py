@@ -1,0 +1,136 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reads services: those that ship and the inventory's own. Private to this collection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_PORTS
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, merge
+from ansible_collections.palisade.egress.plugins.module_utils._values import (
+    ICMP_TYPES,
+    ICMPV6_TYPES,
+    PORT_PROTOCOLS,
+    PROTOCOLS,
+    parse_icmp_type,
+    parse_ports,
+    parse_protocol,
+)
+from ansible_collections.palisade.egress.plugins.plugin_utils._catalogue import NEEDS_INTERFACE, SERVICES
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Part, Service
+from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
+    Place,
+    nearest,
+    read_by,
+    read_choice,
+    read_mapping,
+    read_name,
+    read_some,
+    shown,
+)
+
+EXAMPLE = "{protocol: tcp, ports: [8443]}"
+ICMP = {"icmp": ICMP_TYPES, "icmpv6": ICMPV6_TYPES}
+_KEYS = ("protocol", "family", "ports", "source_ports", "icmp_types")
+_FAMILY = {"icmp": "ipv4", "igmp": "ipv4", "icmpv6": "ipv6"}
+
+
+def read_services(value: Any, place: Place) -> dict[str, Service]:
+    """Return the services that ship and the inventory's own, by name.
+
+    A service that ships cannot be redefined: every forbid that names it would change its meaning without a word.
+    """
+    services = dict(_shipped())
+    for name, parts in read_mapping(value, place, example=f"{{my_service: {EXAMPLE}}}").items():
+        read_name(name, place.key(name))
+        if name in services:
+            place.key(name).fail(f"the service '{name}' ships with the collection", "Give yours another name")
+        services[name] = _read_service(name, parts, place.key(name))
+    return services
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Mapping[str, Service]:
+    place = Place("shipped services")
+    return {name: _read_service(name, list(parts), place.key(name)) for name, parts in SERVICES.items()}
+
+
+def find_service(value: Any, place: Place, services: Mapping[str, Service]) -> Service:
+    """Return the service of this name."""
+    if not isinstance(value, str):
+        place.fail(f"{shown(value)} stands where the name of a service belongs", "Write it like https, one a grant")
+    if value not in services:
+        hint = nearest(value, services)
+        place.fail(f"unknown service {shown(value)}", f"{hint}Services of your own go into egress_firewall_services")
+    return services[value]
+
+
+def _read_service(name: str, value: Any, place: Place) -> Service:
+    parts: list[Part] = []
+    items = read_some(value, place, example=EXAMPLE)
+    for index, item in enumerate(items):
+        parts.extend(_read_parts(item, place.item(index) if isinstance(value, list) else place))
+    return Service(name, tuple(parts), name in NEEDS_INTERFACE)
+
+
+def _read_parts(value: Any, place: Place) -> list[Part]:
+    """Return a part for each protocol of one definition."""
+    options = read_mapping(value, place, keys=_KEYS, example=EXAMPLE)
+    if "protocol" not in options:
+        place.fail("it has no protocol", f"Write it like {EXAMPLE}")
+    protocols = read_some(options["protocol"], place.key("protocol"), example="tcp or [tcp, udp]")
+    return [_read_part(_read_protocol(protocol, place.key("protocol")), options, place) for protocol in protocols]
+
+
+def _read_protocol(value: Any, place: Place) -> str:
+    return "any" if value == "any" else read_by(parse_protocol, value, place)
+
+
+def _read_part(protocol: str, options: Mapping[str, Any], place: Place) -> Part:
+    family = read_choice(options.get("family", "any"), place.key("family"), ("any", "ipv4", "ipv6"))
+    only = _FAMILY.get(protocol, family)
+    if family not in ("any", only):
+        place.key("family").fail(f"{protocol} does not exist in {family}", "Leave the family out")
+    for key in ("ports", "source_ports"):
+        if key in options and protocol not in PORT_PROTOCOLS:
+            place.key(key).fail(f"the protocol {protocol} has no ports", f"Only {', '.join(PORT_PROTOCOLS)} have")
+    if "icmp_types" in options and protocol not in ICMP:
+        place.key("icmp_types").fail(f"the protocol {protocol} has no ICMP types", "Only icmp and icmpv6 have")
+    selector = _read_types(protocol, options, place) if protocol in ICMP else _read_ports(options, "ports", place)
+    return Part(protocol, only, selector, _read_ports(options, "source_ports", place))
+
+
+def _read_ports(options: Mapping[str, Any], key: str, place: Place) -> Ranges:
+    if key not in options:
+        return ALL_PORTS
+    return read_by(parse_ports, read_some(options[key], place.key(key), example="[443, 8000-8010]"), place.key(key))
+
+
+def _read_types(protocol: str, options: Mapping[str, Any], place: Place) -> Ranges:
+    if "icmp_types" not in options:
+        return ALL_PORTS
+    place, names = place.key("icmp_types"), ICMP[protocol]
+    types = []
+    for item in read_some(options["icmp_types"], place, example="[echo-request]"):
+        name = read_by(lambda value: parse_icmp_type(value, protocol), item, place)
+        types.append(names[name] if name in names else int(name))
+    return merge((number, number) for number in types)
+
+
+def icmp_types(part: Part) -> list[str]:
+    """Return the names (or numbers, where a type has none) of the ICMP types that a part selects."""
+    names = {number: name for name, number in ICMP[part.protocol].items()}
+    return [names.get(n, str(n)) for first, last in part.selector for n in range(first, min(last, 255) + 1)]
+
+
+def protocol_numbers(part: Part) -> Ranges:
+    """Return the numbers of the protocols that a part matches."""
+    if part.protocol == "any":
+        return ((0, 255),)
+    number = PROTOCOLS[part.protocol] if part.protocol in PROTOCOLS else int(part.protocol)
+    return ((number, number),)

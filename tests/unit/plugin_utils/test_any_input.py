@@ -1,0 +1,140 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever YAML can hold, at whatever place: it compiles, or its author reads one error."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import date, datetime
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.plugin_utils.sites import changed
+
+from ansible_collections.palisade.egress.plugins.module_utils._errors import PolicyError
+from ansible_collections.palisade.egress.plugins.plugin_utils._variables import FLEET, HOST, SUFFIXED
+
+VARIABLES = (*(f"{kind}__web" for kind in SUFFIXED), *FLEET, *HOST)
+WORDS = [
+    "any",
+    "internet",
+    "mail",
+    "web",
+    "web1",
+    "group:web",
+    "group:nobody",
+    "host:db1",
+    "host:printer1",
+    "resolvers",
+    "relays",
+    "198.51.100.0/24",
+    "::/0",
+    "smtp",
+    "dns",
+    "dhcp",
+    "ping",
+    "tcp",
+    "icmp",
+    "icmpv6",
+    "echo-request",
+    "25",
+    "20-30",
+    "eth0",
+    "root",
+    "20/second",
+    "2027-01-31T00:00:00Z",
+    "off",
+    "drop",
+    "base",
+]
+KEYS = [
+    "service",
+    "to",
+    "interface",
+    "user",
+    "group",
+    "containers",
+    "limit",
+    "expires",
+    "reason",
+    "name",
+    "except",
+    "include",
+    "groups",
+    "grants",
+    "forbids",
+    "accepts",
+    "probes",
+    "protocol",
+    "family",
+    "ports",
+    "source_ports",
+    "icmp_types",
+    "rate",
+    "burst",
+    "per",
+    "resolvers",
+    "time_servers",
+    "relays",
+    "smtp",
+    "mail",
+    "base",
+    "x",
+]
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.binary(max_size=4),
+    st.just(date(2027, 1, 31)),
+    st.datetimes(min_value=datetime(1, 1, 2)),
+    st.sampled_from(WORDS),
+)
+YAML = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(KEYS), st.integers(), st.none()), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+# Values of about the right shape get further than those of any shape.
+WORD = st.sampled_from(WORDS)
+NETWORK = st.one_of(WORD, st.lists(st.one_of(WORD, YAML), max_size=3), YAML)
+GRANT = st.fixed_dictionaries(
+    {"service": st.sampled_from(["https", "dns", "ping", "dhcp", "any"]), "to": NETWORK},
+    optional={
+        key: st.one_of(WORD, YAML) for key in ("interface", "user", "limit", "expires", "reason", "except", "name")
+    },
+)
+SERVICE = st.fixed_dictionaries(
+    {"protocol": st.one_of(st.sampled_from(["tcp", "icmp", "icmpv6", "esp", "any", 47]), YAML)},
+    optional={key: st.one_of(st.lists(WORD, max_size=3), YAML) for key in ("ports", "source_ports", "icmp_types")},
+)
+SHAPED = st.one_of(
+    st.lists(GRANT, max_size=3),
+    st.dictionaries(st.sampled_from(KEYS), NETWORK, max_size=4),
+    st.dictionaries(st.sampled_from(KEYS), SERVICE, max_size=3),
+    st.dictionaries(
+        st.sampled_from(["mail", "web", "base", "x"]),
+        st.fixed_dictionaries(
+            {}, optional={"groups": st.lists(WORD), "grants": st.lists(GRANT), "forbids": st.lists(GRANT)}
+        ),
+    ),
+)
+
+
+@given(st.sampled_from(VARIABLES), st.one_of(YAML, SHAPED), st.sampled_from(["all", "web", "web1"]))
+def test_any_value_compiles_or_is_a_policy_error(variable: str, value: Any, target: str) -> None:
+    with suppress(PolicyError):
+        changed(target, {f"egress_firewall_{variable}": value})
+
+
+@given(st.one_of(st.text(), st.integers(), st.none()), st.one_of(st.text(), st.none()))
+def test_any_name_of_a_variable_compiles_or_is_a_policy_error(name: Any, suffix: str | None) -> None:
+    with suppress(PolicyError):
+        changed("all", {name if suffix is None else f"egress_firewall_{suffix}": []})

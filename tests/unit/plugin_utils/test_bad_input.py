@@ -1,0 +1,202 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501  # a case is a line
+"""Each line is an inventory that must not compile, and what its author reads.
+
+where it is set | variable | value in YAML | place | problem | mend
+"""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from unit.plugin_utils.sites import changed
+
+from ansible_collections.palisade.egress.plugins.module_utils._errors import PolicyError
+
+TABLE = r"""
+# Names that are not there
+all  | allow__web      | [{service: htps, to: any}]                 | allow__web[0].service on host web1 | unknown service 'htps' | Did you mean 'https'?
+all  | allow__web      | [{service: ssh, to: relay}]                | allow__web[0].to on host web1      | unknown network 'relay' | Did you mean 'relays'?
+all  | allow__web      | [{service: ssh, to: [any, group:wbe]}]     | allow__web[0].to[1] on host web1   | unknown group 'wbe' | Did you mean 'web'?
+all  | allow__web      | [{service: ssh, to: host:web9}]            | allow__web[0].to on host web1      | unknown host 'web9' | Did you mean 'web2'?
+all  | allow__web      | [{service: ssh, to: 'group:'}]             | allow__web[0].to on host web1      | unknown group '' | Write group:
+all  | allow__web      | [{service: ssh, to: grp:web}]              | allow__web[0].to on host web1      | unknown network 'grp:web' | Did you mean 'group'?
+all  | allow__wbe      | []                                         | allow__wbe on host mail1           | no group or host is called 'wbe' | Did you mean 'web'?
+all  | forbid__web     | [smpt]                                     | forbid__web[0] on host web1        | unknown service 'smpt' | Did you mean 'smtp'?
+all  | forbid__web     | [{service: smpt}]                          | forbid__web[0].service on host web1 | unknown service 'smpt' | egress_firewall_services
+all  | forbid__web     | [{service: smtp, except: relay}]           | forbid__web[0].except on host web1 | unknown network 'relay' | Did you mean 'relays'?
+all  | profiles        | {mial: {grants: []}}                       | profiles.mial                      | unknown profile 'mial' | Did you mean 'mail'?
+all  | profiles        | {mail: {groups: [mial]}}                   | profiles.mail.groups[0]            | unknown group 'mial' | Did you mean 'mail'?
+all  | networks__web   | {resolver: []}                             | networks__web.resolver on host web1 | no network 'resolver' | Did you mean 'resolvers'?
+all  | profile         | {}                                         | profile on host mail1              | unknown variable | Did you mean 'egress_firewall_profiles'?
+all  | alow__web       | []                                         | alow__web on host mail1            | unknown variable | Did you mean 'egress_firewall_allow'?
+web1 | adresses        | [198.51.100.11]                            | adresses on host web1              | unknown variable | Did you mean 'egress_firewall_addresses'?
+all  | allow           | []                                         | allow on host mail1                | needs a suffix | egress_firewall_allow__web
+all  | allow__         | []                                         | allow__ on host mail1              | needs a suffix | egress_firewall_allow__web
+all  | xyzzy           | 1                                          | xyzzy on host mail1                | unknown variable | Mend it or take it out
+# Suffixes
+all  | allow__app_x    | []                                         | allow__app_x on host mail1         | means group app-x and group app_x | Rename
+web2 | allow__web      | []                                         | allow__web on host web2            | host web1, which that means, does not show it | in the variables of group web
+mail1 | allow__web     | []                                         | allow__web on host mail1           | host web1, which that means, does not show it | group_vars/all
+web2 | allow__web_eu   | [{service: htps, to: any}]                 | allow__web_eu[0].service on host web2 | unknown service 'htps' | Did you mean 'https'?
+# Wrong types
+all  | allow__web      | {service: ssh, to: any}                    | allow__web on host web1            | a mapping stands where a list belongs | [{service: https, to: mirrors}]
+all  | allow__web      | https                                      | allow__web on host web1            | 'https' stands where a list belongs | Write it like
+all  | allow__web      | ~                                          | allow__web on host web1            | nothing (null) stands where a list belongs | Write it like
+all  | allow__web      | 7                                          | allow__web on host web1            | the number 7 stands where a list belongs | Write it like
+all  | allow__web      | [https]                                    | allow__web[0] on host web1         | 'https' stands where a mapping belongs | {service: https, to: mirrors}
+all  | allow__web      | [~]                                        | allow__web[0] on host web1         | nothing (null) stands where a mapping belongs | Write it like
+all  | allow__web      | [{service: 443, to: any}]                  | allow__web[0].service on host web1 | the number 443 stands where the name of a service | Write it like https
+all  | allow__web      | [{service: [http, https], to: any}]        | allow__web[0].service on host web1 | a list stands where the name of a service | one a grant
+all  | allow__web      | [{service: https}]                         | allow__web[0] on host web1         | the grant has no 'to' | to: mirrors
+all  | allow__web      | [{to: any}]                                | allow__web[0] on host web1         | the grant has no 'service' | service: https
+all  | allow__web      | [{service: https, to: []}]                 | allow__web[0].to on host web1      | an empty list | nothing never means all
+all  | allow__web      | [{service: https, to: ~}]                  | allow__web[0].to on host web1      | nothing (null) stands where text belongs | Write it like
+all  | allow__web      | [{service: https, to: {include: any}}]     | allow__web[0].to on host web1      | a mapping stands where text belongs | Write it like
+all  | allow__web      | [{service: https, to: [[any]]}]            | allow__web[0].to[0] on host web1   | a list stands where text belongs | Write it like
+all  | allow__web      | [{service: https, to: ''}]                 | allow__web[0].to on host web1      | empty text | Write it like
+all  | allow__web      | [{service: https, to: any, 7: 8}]          | allow__web[0] on host web1         | the key the number 7 is not a name | quotes
+all  | allow__web      | [{service: https, to: any, usr: root}]     | allow__web[0] on host web1         | unknown key 'usr' | Did you mean 'user'?
+all  | forbid__web     | [{service: smtp, too: any}]                | forbid__web[0] on host web1        | unknown key 'too' | Did you mean 'to'?
+all  | forbid__web     | smtp                                       | forbid__web on host web1           | 'smtp' stands where a list belongs | [smtp or
+all  | forbid__web     | [{to: any}]                                | forbid__web[0] on host web1        | the forbid has no 'service' | Write it like
+all  | forbid__web     | [{service: smtp, name: 'a b'}]             | forbid__web[0].name on host web1   | 'a b' cannot be a name | letters, digits
+all  | forbid__web     | [{service: smtp, except: []}]              | forbid__web[0].except on host web1 | an empty list | Write it like
+all  | forbid__web     | [{service: smtp, except: any}]             | forbid__web[0] on host web1        | it forbids nothing | Mend 'to' and 'except'
+all  | networks__web   | [resolvers]                                | networks__web on host web1         | a list stands where a mapping belongs | Write it like
+web1 | addresses       | 198.51.100.11                              | addresses on host web1             | '198.51.100.11' stands where a list belongs | [198.51.100.54
+web1 | addresses       | ~                                          | addresses on host web1             | nothing (null) stands where a list belongs | Write it like
+web1 | addresses       | [~]                                        | addresses[0] on host web1          | None is not text | quotes
+web1 | addresses       | [{a: b}]                                   | addresses[0] on host web1          | is not text | quotes
+web1 | managed         | 'no'                                       | managed on host web1               | 'no' stands where true or false belongs | without quotes
+web1 | managed         | ~                                          | managed on host web1               | nothing (null) | Write true or false
+web1 | router          | true                                       | router on host web1                | true stands where a mapping belongs | Write it like
+# Addresses
+web1 | addresses       | [198.51.100.11/24]                         | addresses[0] on host web1          | has bits set behind its prefix | 198.51.100.0/24
+web1 | addresses       | [web1.example.org]                         | addresses[0] on host web1          | is not an address or CIDR | Write it like
+web1 | addresses       | [127.0.0.1]                                | addresses[0] on host web1          | has loopback, multicast or unspecified addresses in it | others reach
+web1 | addresses       | [0.0.0.0/0]                                | addresses[0] on host web1          | has loopback, multicast or unspecified addresses in it | others reach
+web1 | addresses       | ['fe80::1%eth0']                           | addresses[0] on host web1          | is not an address or CIDR | Write it like
+web1 | addresses       | []                                         | addresses on host web1             | the host has no address | egress_firewall_managed: false
+all  | allow__web      | [{service: ssh, to: host:printer1}]        | allow__web[0].to on host web1      | printer1, which has no address | Set egress_firewall_addresses of printer1
+all  | allow__web      | [{service: ssh, to: group:office}]         | allow__web[0].to on host web1      | printer1, which has no address | Set egress_firewall_addresses of printer1
+all  | allow__web      | [{service: ssh, to: group:nobody}]         | allow__web[0].to on host web1      | the group 'nobody' has no hosts | Put hosts into it
+all  | allow__web      | [{service: ssh, to: web1}]                 | allow__web[0].to on host web1      | 'web1' is a host of the inventory | Write host:web1
+all  | allow__web      | [{service: ssh, to: office}]               | allow__web[0].to on host web1      | 'office' is a group of the inventory | Write group:office
+all  | allow__web      | [{service: ssh, to: www.example.org}]      | allow__web[0].to on host web1      | names are not looked up | Write its addresses
+all  | allow__web      | [{service: ssh, to: 10.0.0.1/8}]           | allow__web[0].to on host web1      | has bits set behind its prefix | 10.0.0.0/8
+all  | allow__web      | [{service: ssh, to: 10.0.0.0/33}]          | allow__web[0].to on host web1      | no prefix length of 0 to 32 | Write it like
+all  | allow__web      | [{service: ssh, to: 10.0.0}]               | allow__web[0].to on host web1      | is not an address or CIDR | Write it like
+all  | allow__web      | [{service: ssh, to: '2001:db8::g'}]        | allow__web[0].to on host web1      | is not an address or CIDR | Write it like
+all  | allow__web      | [{service: ssh, to: 10.0.0.1-10.0.0.9}]    | allow__web[0].to on host web1      | names are not looked up | addresses
+# Networks
+all  | networks        | {time_servers: []}                         | networks.resolvers on host mail1   | it is not set | to [] for none
+all  | networks        | {resolvers: []}                            | networks.time_servers on host mail1 | it is not set | to [] for none
+all  | networks        | {resolvers: ~, time_servers: []}           | networks.resolvers                 | nothing (null) stands where a list belongs | [] for none
+all  | networks        | []                                         | networks                           | a list stands where a mapping belongs | Write it like
+all  | networks        | {resolvers: 53, time_servers: []}          | networks.resolvers                 | the number 53 stands where a list belongs | Write it like
+all  | networks        | {resolvers: [], time_servers: [], any: []} | networks.any                       | cannot be redefined | another name
+all  | networks        | {resolvers: [], time_servers: [], 'a:b': []} | networks.a:b                     | cannot be a name | letters, digits
+all  | networks        | {resolvers: [a], time_servers: [], a: [b], b: a} | networks.a                   | it contains itself: a → b → a | Take one of these names out
+all  | networks        | {resolvers: [], time_servers: [], a: {include: 10.0.0.0/8, except: any}} | networks.a | nothing is left of it | Write []
+all  | networks        | {resolvers: [], time_servers: [], a: {except: any}} | networks.a                | it has no 'include' | {include: any
+all  | networks        | {resolvers: [], time_servers: [], a: {include: any, exept: any}} | networks.a    | unknown key 'exept' | Did you mean 'except'?
+all  | networks        | {resolvers: [], time_servers: [], a: mirrors} | networks.a                      | the network 'mirrors' is not defined | Define mirrors
+all  | networks        | {resolvers: [], time_servers: [], a: [group:nobody]} | networks.a               | the group 'nobody' has no hosts | Put hosts into it
+all  | networks        | {resolvers: [ns1], time_servers: []}       | networks.resolvers[0]              | 'ns1' is a host of the inventory | Write host:ns1
+all  | allow__web      | [{service: ssh, to: mirrors}]              | allow__web[0].to on host web1      | the network 'mirrors' is not defined | Define mirrors in egress_firewall_networks
+all  | allow__web      | [{service: ssh, to: time_servers}]         | allow__web[0].to on host web1      | time_servers has no addresses | take the grant out
+all  | forbid__web     | [{service: ssh, to: mirrors}]              | forbid__web[0].to on host web1     | the network 'mirrors' is not defined | Define mirrors
+all  | forbid__web     | [{service: ssh, to: time_servers}]         | forbid__web[0] on host web1        | it forbids nothing | take it out
+web1 | networks        | {resolvers: [], time_servers: []}          | networks on host web1              | host mail1 shows another value | in group_vars/all
+# Services
+all  | services        | []                                         | services                           | a list stands where a mapping belongs | my_service
+all  | services        | {smtp: {protocol: tcp, ports: [2525]}}     | services.smtp                      | ships with the collection | another name
+all  | services        | {'my service': {protocol: tcp}}            | services.my service                | cannot be a name | letters, digits
+all  | services        | {x: {ports: [1]}}                          | services.x                         | it has no protocol | protocol: tcp
+all  | services        | {x: []}                                    | services.x                         | an empty list | Write it like
+all  | services        | {x: tcp}                                   | services.x                         | 'tcp' stands where a mapping belongs | Write it like
+all  | services        | {x: {protocol: tpc, ports: [1]}}           | services.x.protocol                | unknown protocol 'tpc' | one of
+all  | services        | {x: {protocol: [], ports: [1]}}            | services.x.protocol                | an empty list | tcp or [tcp, udp]
+all  | services        | {x: {protocol: 256}}                       | services.x.protocol                | unknown protocol 256 | 0 to 255
+all  | services        | {x: {protocol: tcp, ports: [70000]}}       | services.x.ports                   | port 70000 is out of range | 0 to 65535
+all  | services        | {x: {protocol: tcp, ports: []}}            | services.x.ports                   | an empty list | never means all
+all  | services        | {x: {protocol: tcp, ports: [20-10]}}       | services.x.ports                   | reversed | 10-20
+all  | services        | {x: {protocol: tcp, ports: [ssh]}}         | services.x.ports                   | 'ssh' is not a port | a number such as
+all  | services        | {x: {protocol: tcp, ports: [true]}}        | services.x.ports                   | True is not a port | a number such as
+all  | services        | {x: {protocol: esp, ports: [1]}}           | services.x.ports                   | the protocol esp has no ports | Only tcp
+all  | services        | {x: {protocol: tcp, port: [1]}}            | services.x                         | unknown key 'port' | Did you mean 'ports'?
+all  | services        | {x: {protocol: tcp, icmp_types: [8]}}      | services.x.icmp_types              | has no ICMP types | Only icmp
+all  | services        | {x: {protocol: icmp, icmp_types: [ecko]}}  | services.x.icmp_types              | unknown icmp type 'ecko' | echo-request
+all  | services        | {x: {protocol: icmp, family: ipv6}}        | services.x.family                  | icmp does not exist in ipv6 | Leave the family out
+all  | services        | {x: {protocol: tcp, family: inet}}         | services.x.family                  | 'inet' is not possible here | any or ipv4 or ipv6
+all  | services        | {x: [{protocol: tcp}, {protocol: tcpp}]}   | services.x[1].protocol             | unknown protocol 'tcpp' | one of
+# Grants' other keys
+all  | allow__web      | [{service: dhcp, to: any}]                 | allow__web[0] on host web1         | must name an interface | interface: eth0
+all  | allow__web      | [{service: ssh, to: any, interface: []}]   | allow__web[0].interface on host web1 | an empty list | never means all
+all  | allow__web      | [{service: ssh, to: any, interface: a/b}]  | allow__web[0].interface on host web1 | 'a/b' is not | interface
+all  | allow__web      | [{service: ssh, to: any, user: [a b]}]     | allow__web[0].user on host web1    | 'a b' is not | user
+all  | allow__web      | [{service: ssh, to: any, user: ~}]         | allow__web[0].user on host web1    | None | user
+all  | allow__web      | [{service: ssh, to: any, group: {a: b}}]   | allow__web[0].group on host web1   | is not | group
+all  | allow__web      | [{service: ssh, to: any, limit: fast}]     | allow__web[0].limit.rate on host web1 | 'fast' is not a rate | 20/second
+all  | allow__web      | [{service: ssh, to: any, limit: {burst: 5}}] | allow__web[0].limit on host web1 | it has no rate | 20/second
+all  | allow__web      | [{service: ssh, to: any, limit: {rate: 5/day, burst: 0}}] | allow__web[0].limit.burst on host web1 | not a number of packets | from 1
+all  | allow__web      | [{service: ssh, to: any, limit: {rate: 5/day, per: host}}] | allow__web[0].limit.per on host web1 | 'host' is not possible here | Write none or source
+all  | allow__web      | [{service: ssh, to: any, limit: {rate: 5/day, mode: over}}] | allow__web[0].limit on host web1 | unknown key 'mode' | Write it like
+all  | allow__web      | [{service: ssh, to: any, expires: 2027-01-31}] | allow__web[0].expires on host web1 | is not a time in UTC | 2027-01-31T00:00:00Z
+all  | allow__web      | [{service: ssh, to: any, expires: 2027-01-31 10:00:00}] | allow__web[0].expires on host web1 | is not a time in UTC | Z
+all  | allow__web      | [{service: ssh, to: any, expires: tomorrow}] | allow__web[0].expires on host web1 | is not a time in UTC | quotes
+all  | allow__web      | [{service: ssh, to: any, reason: ~}]       | allow__web[0].reason on host web1  | nothing (null) stands where text | Write it like
+all  | allow__web      | [{service: ssh, to: any, containers: x}]   | allow__web[0].containers on host web1 | not supported by this version | Take it out
+# Settings
+web1 | mode            | enfoce                                     | mode on host web1                  | 'enfoce' is not possible here | Did you mean 'enforce'?
+web1 | default_verdict | accept                                     | default_verdict on host web1       | 'accept' is not possible here | drop or reject
+web1 | default_verdict | ~                                          | default_verdict on host web1       | nothing (null) is not possible here | drop or reject
+web1 | default_verdict | [drop]                                     | default_verdict on host web1       | a list is not possible here | drop or reject
+web1 | input           | true                                       | input on host web1                 | true is not possible here | guard or closed or off
+web1 | backend         | pf                                         | backend on host web1               | 'pf' is not possible here | auto or nftables or iptables
+web1 | state           | false                                      | state on host web1                 | false is not possible here | present or absent
+web1 | live_flows      | kill                                       | live_flows on host web1            | 'kill' is not possible here | end or keep
+# Not there yet
+web1 | mode            | audit                                      | mode on host web1                  | 'audit' is not supported by this version | Take it out
+web1 | input           | closed                                     | input on host web1                 | 'closed' is not supported by this version | Take it out
+web1 | backend         | iptables                                   | backend on host web1               | 'iptables' is not supported by this version | Take it out
+web1 | router          | {inside: {eth1: [198.51.100.0/24]}}        | router on host web1                | a border policy is not supported | Take it out
+all  | waivers__web    | [{forbid: web/smtp}]                       | waivers__web on host web1          | a waiver is not supported | Take it out
+all  | waivers__web    | ~                                          | waivers__web on host web1          | a waiver is not supported | Take it out
+all  | accept__web     | [{service: ssh, from: any}]                | accept__web on host web1           | an inbound accept is not supported | Take it out
+all  | assertions      | [{from: any}]                              | assertions                         | an assertion is not supported | Take it out
+all  | profiles        | {web: {accepts: [ssh]}}                    | profiles.web.accepts               | 'accepts' in a profile is not supported | Take it out
+all  | profiles        | {web: {probes: {}}}                        | profiles.web.probes                | 'probes' in a profile is not supported | Take it out
+# Profiles
+all  | profiles        | [mail]                                     | profiles                           | a list stands where a mapping belongs | Write it like
+all  | profiles        | {mail: [smtp]}                             | profiles.mail                      | a list stands where a mapping belongs | Write it like
+all  | profiles        | {mail: ~}                                  | profiles.mail                      | nothing (null) | Write it like
+all  | profiles        | {mail: {grant: []}}                        | profiles.mail                      | unknown key 'grant' | Did you mean 'grants'?
+all  | profiles        | {mail: {groups: web}}                      | profiles.mail.groups               | 'web' stands where a list belongs | [mail]
+all  | profiles        | {mail: {groups: [7]}}                      | profiles.mail.groups[0]            | unknown group the number 7 | Name groups
+all  | profiles        | {mail: {grants: [{service: x, to: any}]}}  | profiles.mail.grants[0].service    | unknown service 'x' | egress_firewall_services
+all  | profiles        | {mail: {grants: [{service: ssh, to: mirrors}]}} | profiles.mail.grants[0].to on host mail1 | 'mirrors' is not defined | Define mirrors
+all  | profiles        | {'no name': {groups: [web]}}               | profiles.no name                   | cannot be a name | letters, digits
+# Contradictions
+all  | profiles        | {web: {groups: [mail]}}                    | shipped profiles.mail.grants[0] on host mail1 | 'mail/smtp' to relays, as the forbid 'web/smtp' beats it | take it out of one of mail, web
+all  | allow__web      | [{service: smtp, to: relays}]              | allow__web[0] on host web1         | 'web/smtp' to relays, as the forbid 'web/smtp' beats it | Take the grant or the forbid out
+all  | allow__all      | [{service: ftp, to: any}]                  | allow__all[0] on host mail1        | 'all/ftp' to any, as the forbid 'mail/ftp' beats it | take it out of one of all, mail
+"""
+
+
+def cases() -> list[tuple[str, ...]]:
+    lines = (line for line in TABLE.strip().splitlines() if not line.startswith("#"))
+    return [tuple(cell.strip() for cell in line.split(" | ")) for line in lines]
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case[1]}={case[2]}"[:60])
+def test_error_names_place_problem_and_mend(case: tuple[str, ...]) -> None:
+    target, variable, value, place, what, mend = case
+    with pytest.raises(PolicyError) as caught:
+        changed(target, {f"egress_firewall_{variable}": yaml.safe_load(value)})
+    error = caught.value
+    expected = place if place.startswith("shipped") else f"egress_firewall_{place}"
+    assert (error.where, what in error.what, mend in error.mend) == (expected, True, True), str(error)
