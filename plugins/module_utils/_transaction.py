@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError, MissingProgramError
 from ansible_collections.palisade.egress.plugins.module_utils._model import Chain, Rule, Ruleset, TcpFlags
@@ -31,10 +31,18 @@ class Outcome:
     assumed_empty: bool = False
 
 
-def converge(backend: Any, wanted: Optional[Ruleset], *, check: bool, midstream: bool) -> Outcome:
+def converge(
+    backend: Any,
+    wanted: Optional[Ruleset],
+    *,
+    check: bool,
+    midstream: bool,
+    before_load: Callable[[bool], None] = lambda _first_apply: None,
+) -> Outcome:
     """Make the kernel hold ``wanted`` (None: nothing of ours), or with ``check`` only tell what that would change.
 
     ``midstream`` lets connections that conntrack has not seen begin go on, where this is the first apply.
+    ``before_load`` is called with whether it is, once all else is ready; what it raises stops the change.
     Raises ``UnsupportedError`` before anything is touched, and ``KernelError``, after which the kernel is as before.
     """
     try:
@@ -47,9 +55,10 @@ def converge(backend: Any, wanted: Optional[Ruleset], *, check: bool, midstream:
     if midstream and first_apply and wanted is not None:
         wanted = with_midstream(wanted)
     observed = backend.observe(table)
-    script = backend.make_script(table, wanted)
     plan = make_plan(observed, wanted)
+    script = backend.make_script(table, wanted) if plan else ()
     if plan and not check:
+        before_load(first_apply)
         _load(backend, table, script, wanted)
     return Outcome(observed, wanted, plan, midstream and first_apply, assumed_empty)
 

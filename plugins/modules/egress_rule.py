@@ -248,12 +248,25 @@ options:
     description:
       - On a host that has never used connection tracking, every open connection looks like a new one in midstream.
         A strict O(chains) would hang it for good, the connection that Ansible itself uses included.
-      - V(on_first_apply) puts a rule C(palisade/midstream) first in each chain if the table is not there yet.
-        It lets TCP pass that is under way already. Run the module again, over a new connection, to take it away.
+      - V(on_first_apply) tells connection tracking about the host's open TCP connections if the table is not there
+        yet, idle ones and who began them included, and puts a rule C(palisade/midstream) first in each chain, which
+        lets TCP pass that is under way already, such as what the host forwards.
+        Run the module again, over a new connection, to take that rule away.
       - V(never) does not.
     type: str
     choices: [never, on_first_apply]
     default: never
+  live_flows:
+    description:
+      - What becomes of connections and other flows that are established when the rules change, and could not begin
+        under the new ones.
+      - V(end) makes connection tracking forget them, so that the rules decide on their next packet. A flow is kept
+        where what is not known of it, such as the interface or the user, could allow it. So is the connection that
+        Ansible itself uses. On a first apply with O(midstream=on_first_apply) they go on until the next run.
+      - V(keep) lets them go on for as long as they live.
+    type: str
+    choices: [end, keep]
+    default: end
 seealso:
   - module: ansible.builtin.iptables
 """
@@ -339,6 +352,11 @@ backend:
   type: str
   returned: success
   sample: nftables
+flows_ended:
+  description: How many live flows were ended, or with check mode would be.
+  type: int
+  returned: success
+  sample: 2
 midstream:
   description: Whether TCP that is under way is let through until the module runs again.
   type: bool
@@ -360,6 +378,7 @@ def main() -> None:
             "state": {"choices": ["present", "absent"], "default": "present"},
             "backend": {"choices": ["auto", "nftables"], "default": "auto"},
             "midstream": {"choices": ["never", "on_first_apply"], "default": "never"},
+            "live_flows": {"choices": ["end", "keep"], "default": "end"},
         },
         required_if=[("state", "present", ["rules"])],
         supports_check_mode=True,

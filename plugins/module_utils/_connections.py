@@ -1,0 +1,236 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kernel's own connections: conntrack's flows, TCP sockets, addresses. Private to this collection.
+
+Conntrack and addresses come by netlink, whose messages linux/netlink.h, linux/netfilter/nfnetlink_conntrack.h and
+linux/rtnetlink.h define: no program that reads them is sure to be installed. Sockets are in /proc/net.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Dict, FrozenSet, Iterator, List, Optional, Tuple
+
+from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
+from ansible_collections.palisade.egress.plugins.module_utils._flows import Flow, Socket
+from ansible_collections.palisade.egress.plugins.module_utils._values import PORT_PROTOCOLS, PROTOCOLS
+
+NETLINK_NETFILTER = 12
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+REQUEST, ACK, DUMP, CREATE, EXCLUSIVE = 0x1, 0x4, 0x300, 0x400, 0x200
+CT_NEW, CT_GET, CT_DELETE = 0x100, 0x101, 0x102
+GET_ADDRESSES = 22
+NESTED, TYPE_MASK = 0x8000, 0x3FFF
+# Attributes of conntrack's messages.
+TUPLE_ORIGINAL, TUPLE_REPLY, STATUS, PROTOINFO, TIMEOUT = 1, 2, 3, 4, 7
+TUPLE_IP, TUPLE_PROTO = 1, 2
+# Replies were seen, the flow is no half-open one, and it is in the table: the kernel refuses a new flow without that.
+ESTABLISHED_STATUS = 0x2 | 0x4 | 0x8
+TCP_ESTABLISHED = 3
+# Its window is not known, so that nothing may count as outside of it.
+LIBERAL = b"\x08\x08"
+# What the kernel gives an established connection, in seconds.
+ESTABLISHED_TIMEOUT = 432000
+
+FAMILIES: Dict[int, str] = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6"}
+NUMBERS = {name: number for number, name in FAMILIES.items()}
+PORTED = {PROTOCOLS[name]: name for name in PORT_PROTOCOLS}
+MAPPED = b"\0" * 10 + b"\xff\xff"
+# States in /proc/net/tcp: established and close-wait carry data still.
+LIVE_STATES, LISTEN_STATE = ("01", "08"), "0A"
+
+Attributes = Dict[int, bytes]
+
+
+def check_conntrack() -> None:
+    """Raise ``KernelError`` where flows could not be ended, before anything depends on it."""
+    nobody = Flow("ipv4", "tcp", 0, 0, 0, 0)
+    try:
+        body = _conntrack_body(socket.AF_INET, _nested(TUPLE_ORIGINAL, *_tuple(nobody)))
+        _ask(NETLINK_NETFILTER, CT_GET, ACK, body)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise KernelError("conntrack", f"the kernel does not answer ({error})", "set live_flows: keep") from error
+
+
+def tracked_flows() -> List[Flow]:
+    """Return conntrack's flows of protocols that have ports."""
+    try:
+        answers = _ask(NETLINK_NETFILTER, CT_GET, DUMP, _conntrack_body(0, b""))
+    except OSError as error:
+        raise KernelError("conntrack", f"its flows cannot be read ({error})", "set live_flows: keep") from error
+    return [flow for flow in (_flow(answer[0], _attributes(answer[4:])) for answer in answers) if flow]
+
+
+def end_flow(flow: Flow) -> None:
+    """Make conntrack forget a flow, so that its next packet counts as a new one's; it may have ended by itself."""
+    body = _conntrack_body(NUMBERS[flow.family], _nested(TUPLE_ORIGINAL, *_tuple(flow)))
+    try:
+        _ask(NETLINK_NETFILTER, CT_DELETE, ACK, body)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise KernelError("conntrack", f"a flow cannot be ended ({error})", "set live_flows: keep") from error
+
+
+def adopt_flow(flow: Flow) -> bool:
+    """Make conntrack know an established TCP flow; tell whether it did not know it before."""
+    body = (
+        _nested(TUPLE_ORIGINAL, *_tuple(flow))
+        + _nested(TUPLE_REPLY, *_tuple(flow.reversed()))
+        + _attribute(TIMEOUT, struct.pack(">I", ESTABLISHED_TIMEOUT))
+        + _attribute(STATUS, struct.pack(">I", ESTABLISHED_STATUS))
+        + _nested(
+            PROTOINFO,
+            _nested(1, _attribute(1, bytes([TCP_ESTABLISHED])), _attribute(4, LIBERAL), _attribute(5, LIBERAL)),
+        )
+    )
+    try:
+        _ask(NETLINK_NETFILTER, CT_NEW, ACK | CREATE | EXCLUSIVE, _conntrack_body(NUMBERS[flow.family], body))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise KernelError(
+            "conntrack", f"a connection cannot be made known ({error})", "set midstream: never"
+        ) from error
+    return True
+
+
+def own_addresses() -> FrozenSet[Tuple[str, int]]:
+    """Return this host's addresses as (family, integer)."""
+    answers = _ask(socket.NETLINK_ROUTE, GET_ADDRESSES, DUMP, struct.pack("=BBBBI", 0, 0, 0, 0, 0))
+    found = set()
+    for answer in answers:
+        attributes = _attributes(answer[8:])
+        address = attributes.get(2) or attributes.get(1)
+        if address and answer[0] in FAMILIES:
+            found.add((FAMILIES[answer[0]], int.from_bytes(address, "big")))
+    return frozenset(found)
+
+
+def tcp_sockets(directory: Path = Path("/proc/net")) -> List[Socket]:
+    """Return the TCP sockets of this host that listen or carry data."""
+    found: List[Socket] = []
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (directory / name).read_text(encoding="ascii").splitlines()[1:]
+        except FileNotFoundError:
+            continue
+        found.extend(sock for sock in (_socket(line.split()) for line in lines) if sock)
+    return found
+
+
+def ancestor_inodes() -> FrozenSet[int]:
+    """Return the numbers of the sockets that the processes above this one hold: a login's connection is there."""
+    inodes = set()
+    pid = os.getpid()
+    while pid > 1:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                target = os.readlink(link)
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                inodes.add(int(target[8:-1]))
+        pid = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+    return frozenset(inodes)
+
+
+def _socket(columns: List[str]) -> Optional[Socket]:
+    local, remote, state, inode = columns[1], columns[2], columns[3], int(columns[9])
+    if state not in (*LIVE_STATES, LISTEN_STATE):
+        return None
+    (family, address, port), (_family, peer, peer_port) = _end(local), _end(remote)
+    if state in LIVE_STATES and (address == peer or _is_loopback(family, address)):
+        return None
+    return Socket(family, address, port, peer, peer_port, state == LISTEN_STATE, inode)
+
+
+def _end(text: str) -> Tuple[str, int, int]:
+    """Return family, address and port of one end: words of 32 bits in this machine's byte order, in hexadecimal."""
+    hexadecimal, _colon, port = text.partition(":")
+    words = [int(hexadecimal[i : i + 8], 16) for i in range(0, len(hexadecimal), 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    if len(packed) == 16 and packed.startswith(MAPPED):
+        packed = packed[12:]
+    return "ipv4" if len(packed) == 4 else "ipv6", int.from_bytes(packed, "big"), int(port, 16)
+
+
+def _is_loopback(family: str, address: int) -> bool:
+    return address >> 24 == 127 if family == "ipv4" else address == 1
+
+
+def _flow(family: int, attributes: Attributes) -> Optional[Flow]:
+    original = _attributes(attributes[TUPLE_ORIGINAL])
+    ip, proto = _attributes(original[TUPLE_IP]), _attributes(original[TUPLE_PROTO])
+    protocol = PORTED.get(proto[1][0])
+    if protocol is None or family not in FAMILIES:
+        return None
+    source, destination = (ip[1], ip[2]) if family == socket.AF_INET else (ip[3], ip[4])
+    ports = (int.from_bytes(proto[2], "big"), int.from_bytes(proto[3], "big"))
+    return Flow(FAMILIES[family], protocol, int.from_bytes(source, "big"), int.from_bytes(destination, "big"), *ports)
+
+
+def _tuple(flow: Flow) -> Tuple[bytes, bytes]:
+    first, size = (1, 4) if flow.family == "ipv4" else (3, 16)
+    ip = _attribute(first, flow.source.to_bytes(size, "big"))
+    ip += _attribute(first + 1, flow.destination.to_bytes(size, "big"))
+    proto = _attribute(1, bytes([PROTOCOLS[flow.protocol]]))
+    proto += _attribute(2, struct.pack(">H", flow.source_port)) + _attribute(
+        3, struct.pack(">H", flow.destination_port)
+    )
+    return _nested(TUPLE_IP, ip), _nested(TUPLE_PROTO, proto)
+
+
+def _conntrack_body(family: int, attributes: bytes) -> bytes:
+    return struct.pack("=BBH", family, 0, 0) + attributes
+
+
+def _attribute(kind: int, data: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
+
+
+def _nested(kind: int, *attributes: bytes) -> bytes:
+    return _attribute(kind | NESTED, b"".join(attributes))
+
+
+def _attributes(data: bytes) -> Attributes:
+    found: Attributes = {}
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        found[kind & TYPE_MASK] = data[at + 4 : at + length]
+        at += max(4, length + 3 & ~3)
+    return found
+
+
+def _ask(protocol: int, kind: int, flags: int, body: bytes) -> List[bytes]:
+    """Send one netlink message and return the bodies of what comes back; raises ``OSError`` as the kernel says."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as netlink:
+        netlink.bind((0, 0))
+        netlink.send(struct.pack("=IHHII", 16 + len(body), kind, flags | REQUEST, 1, 0) + body)
+        answers: List[bytes] = []
+        while True:
+            for answer_kind, answer in _messages(netlink.recv(1 << 18)):
+                if answer_kind == NLMSG_DONE:
+                    return answers
+                if answer_kind == NLMSG_ERROR:
+                    code = -struct.unpack_from("=i", answer)[0]
+                    if code:
+                        raise OSError(code, os.strerror(code))
+                    return answers
+                answers.append(answer)
+
+
+def _messages(data: bytes) -> Iterator[Tuple[int, bytes]]:
+    at = 0
+    while at + 16 <= len(data):
+        length, kind = struct.unpack_from("=IH", data, at)
+        yield kind, data[at + 16 : at + length]
+        at += length + 3 & ~3

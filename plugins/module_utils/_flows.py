@@ -1,0 +1,117 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which live flows a ruleset denies. Pure. Private to this collection.
+
+Rules accept what belongs to an established flow without asking again whether it may begin. So when rules tighten, the
+flows that could not begin any more have to be found, by evaluating the packet that each of them began with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import FrozenSet, Iterable, Iterator, Tuple
+
+from ansible_collections.palisade.egress.plugins.module_utils._evaluate import Packet, either, evaluate
+from ansible_collections.palisade.egress.plugins.module_utils._model import Limit, Rule, Ruleset
+
+# Stands for what cannot be known of a flow that has begun: `either` takes it for a match and for none.
+_UNKNOWN = Limit(1, "second", 1, "none", "under")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A flow as conntrack keeps it: by the packet that it began with. Addresses are integers."""
+
+    family: str
+    protocol: str
+    source: int
+    destination: int
+    source_port: int
+    destination_port: int
+
+    def reversed(self) -> Flow:
+        """Return the flow as it would be, had the other end begun."""
+        return Flow(self.family, self.protocol, self.destination, self.source, self.destination_port, self.source_port)
+
+
+@dataclass(frozen=True)
+class Socket:
+    """A TCP socket of this host: its own end and the other one, and its number in the kernel.
+
+    ``is_listener`` sockets wait for flows to begin; of them only ``port`` and ``inode`` have a meaning.
+    """
+
+    family: str
+    address: int
+    port: int
+    peer_address: int
+    peer_port: int
+    is_listener: bool
+    inode: int
+
+
+def open_flows(sockets: Iterable[Socket]) -> Iterator[Flow]:
+    """Yield the flow of each connected socket; who began it follows from whether its port has a listener."""
+    sockets = tuple(sockets)
+    listening = frozenset(socket.port for socket in sockets if socket.is_listener)
+    for socket in sockets:
+        if not socket.is_listener:
+            outbound = Flow(socket.family, "tcp", socket.address, socket.peer_address, socket.port, socket.peer_port)
+            yield outbound.reversed() if socket.port in listening else outbound
+
+
+def denied_flows(
+    ruleset: Ruleset,
+    flows: Iterable[Flow],
+    own: FrozenSet[Tuple[str, int]],
+    sockets: Iterable[Socket],
+    now: float,
+) -> Iterator[Flow]:
+    """Yield the flows that could not begin under these rules, whatever is not known of them.
+
+    ``own`` are this host's addresses with their family. A TCP flow out of a port that has a listener counts as one
+    that the other end began: conntrack takes whoever it heard first for the one who did.
+    """
+    listening = frozenset(socket.port for socket in sockets if socket.is_listener)
+    doubtful = Ruleset(
+        tuple(replace(c, rules=tuple(_without_unknowns(r) for r in c.rules if not _loops(r))) for c in ruleset.chains)
+    )
+    for flow in flows:
+        from_here, to_here = (flow.family, flow.source) in own, (flow.family, flow.destination) in own
+        began = flow
+        if from_here and not to_here and flow.protocol == "tcp" and flow.source_port in listening:
+            began, from_here, to_here = flow.reversed(), False, True
+        if not (from_here and to_here) and _is_denied(doubtful, began, from_here, to_here, now):
+            yield flow
+
+
+def _is_denied(ruleset: Ruleset, flow: Flow, from_here: bool, to_here: bool, now: float) -> bool:
+    packet = Packet(
+        chain="output" if from_here else "input" if to_here else "forward",
+        family=flow.family,
+        source=flow.source,
+        destination=flow.destination,
+        protocol=flow.protocol,
+        source_port=flow.source_port,
+        destination_port=flow.destination_port,
+        tcp_flags=("syn",) if flow.protocol == "tcp" else (),
+        source_type="local" if from_here else "unicast",
+        destination_type="local" if to_here else "unicast",
+        time=now,
+    )
+    return all(verdict.action != "accept" for verdict in evaluate(ruleset, packet, either).verdicts)
+
+
+def _without_unknowns(rule: Rule) -> Rule:
+    """Return the rule without what conntrack does not tell: interfaces and owners, which may match or not."""
+    unknown = (rule.in_interface, rule.out_interface, rule.uid_owner, rule.gid_owner)
+    if unknown == (None,) * 4:
+        return rule
+    return replace(rule, in_interface=None, out_interface=None, uid_owner=None, gid_owner=None, limit=_UNKNOWN)
+
+
+def _loops(rule: Rule) -> bool:
+    """Tell whether a rule is about the loopback only, which no flow to or from another host uses."""
+    return ("lo",) in (rule.in_interface, rule.out_interface)
