@@ -54,7 +54,8 @@ def describe(ruleset: Ruleset, strays: Sequence[str] = ()) -> str:
 
 def _rule_lines(rule: Rule) -> Iterator[str]:
     plain = encode_rule(rule)
-    words = [rule.action, plain.get("family"), plain.get("protocol")]
+    family = None if (rule.protocol or "").startswith("icmp") else plain.get("family")
+    words = [rule.action, family, plain.get("protocol")]
     below: List[str] = []
     for option, value in plain.items():
         if option not in _UNTOLD:
@@ -69,12 +70,19 @@ def _inline(value: Any, below: List[str]) -> str:
         return _options(value, below)
     if not isinstance(value, list):
         return str(value)
+    value = [_short(element) for element in value]
     if len(value) <= INLINE:
         return ",".join(value)
     if len(value) > LISTED:
         return f"{len(value)} networks (sha256 {sha256(' '.join(value).encode()).hexdigest()[:16]})"
     below.extend(value)
     return f"{len(value)} networks:"
+
+
+def _short(element: str) -> str:
+    """Return a single address without the length of its prefix."""
+    address, _slash, length = element.partition("/")
+    return address if (length == "128" if ":" in address else length == "32") else element
 
 
 def _options(value: Mapping[str, Any], below: List[str]) -> str:
