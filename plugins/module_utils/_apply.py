@@ -6,46 +6,76 @@
 
 from __future__ import annotations
 
-from time import time
 from typing import Any, Dict, Optional
 
-from ansible_collections.palisade.egress.plugins.module_utils import _connections
+from ansible_collections.palisade.egress.plugins.module_utils import _connections, _watchdog
 from ansible_collections.palisade.egress.plugins.module_utils._codec import decode
 from ansible_collections.palisade.egress.plugins.module_utils._describe import describe
-from ansible_collections.palisade.egress.plugins.module_utils._errors import RuleError
-from ansible_collections.palisade.egress.plugins.module_utils._flows import denied_flows, open_flows
+from ansible_collections.palisade.egress.plugins.module_utils._errors import EgressError, RuleError
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
-from ansible_collections.palisade.egress.plugins.module_utils._module import backend_of
+from ansible_collections.palisade.egress.plugins.module_utils._module import backend_of, runner
 from ansible_collections.palisade.egress.plugins.module_utils._owners import resolve_owners
 from ansible_collections.palisade.egress.plugins.module_utils._transaction import Outcome, converge
 
 
 def apply_rules(module: Any) -> Dict[str, Any]:
     """Make the kernel match the module's parameters and return its result; raises ``EgressError``."""
-    backend = backend_of(module)
-    midstream = module.params["midstream"] == "on_first_apply"
-    ends_flows = module.params["live_flows"] == "end"
+    confirm = module.params["confirm"]
+    if module.check_mode:
+        return _apply(module, None)
+    with _watchdog.only_one():
+        if confirm["stage"] == "confirm":
+            return _confirm(module, confirm["token"])
+        _watchdog.check_none_pending()
+        return _apply(module, confirm["token"] if confirm["stage"] == "apply" else None)
 
-    def prepare(first_apply: bool) -> None:
-        if ends_flows:
-            _connections.check_conntrack()
-        if midstream and first_apply:
-            _adopt_connections()
 
-    outcome = converge(
-        backend, _wanted(module.params), check=module.check_mode, midstream=midstream, before_load=prepare
-    )
-    ended = _end_flows(outcome, check=module.check_mode) if ends_flows else 0
+def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
+    """Change what differs; with a token, only for as long as the watchdog waits to be told to let it stand."""
+    outcome = _converge(module, midstream=module.params["midstream"] == "on_first_apply", token=token)
+    pending = bool(token and outcome.plan)
+    ended = 0 if pending or outcome.midstream or not outcome.plan else _end_flows(module, outcome.wanted)
     if outcome.assumed_empty:
         module.warn("nft is not installed here yet: this plan assumes that the kernel holds no rules of ours.")
     result = {
         "changed": bool(outcome.plan),
         "plan": [change.as_dict() for change in outcome.plan],
-        "backend": backend.name,
+        "backend": backend_of(module).name,
         "midstream": outcome.midstream,
         "flows_ended": ended,
+        "pending": pending,
     }
     return {**result, "diff": _diff(outcome)} if module._diff and outcome.plan else result
+
+
+def _confirm(module: Any, token: str) -> Dict[str, Any]:
+    """Let a change stand; this runs over a login that began after it."""
+    _watchdog.check_pending(token)
+    # Takes the rule away that let connections in midstream pass. Should it fail, the watchdog is there still.
+    outcome = _converge(module, midstream=False, token=None)
+    _watchdog.disarm(token)
+    return {"changed": True, "midstream": False, "flows_ended": _end_flows(module, outcome.wanted)}
+
+
+def _converge(module: Any, *, midstream: bool, token: Optional[str]) -> Outcome:
+    backend = backend_of(module)
+
+    def prepare(first_apply: bool, snapshot: Any) -> None:
+        if module.params["live_flows"] == "end":
+            _connections.check_conntrack()
+        if midstream and first_apply:
+            _connections.adopt_open_connections()
+        if token is not None:
+            program = module.get_bin_path(backend.program, required=True)
+            _watchdog.arm(runner(module), token, program, snapshot.script, module.params["confirm"]["timeout"])
+
+    wanted = _wanted(module.params)
+    try:
+        return converge(backend, wanted, check=module.check_mode, midstream=midstream, before_load=prepare)
+    except EgressError:
+        if token is not None:
+            _watchdog.call_off(token)
+        raise
 
 
 def _wanted(params: Dict[str, Any]) -> Optional[Ruleset]:
@@ -56,26 +86,14 @@ def _wanted(params: Dict[str, Any]) -> Optional[Ruleset]:
     return None
 
 
-def _adopt_connections() -> None:
-    """Let conntrack know the connections that this host has open, idle ones too, and which end began them."""
-    for flow in open_flows(_connections.tcp_sockets()):
-        _connections.adopt_flow(flow)
-
-
-def _end_flows(outcome: Outcome, *, check: bool) -> int:
-    """End the flows that the new rules deny, but for the login that runs this, and return their number."""
-    if outcome.wanted is None or not outcome.plan or outcome.midstream:
+def _end_flows(module: Any, ruleset: Optional[Ruleset]) -> int:
+    """End the flows that these rules deny, or with check mode count them."""
+    if ruleset is None or module.params["live_flows"] == "keep":
         return 0
-    sockets = _connections.tcp_sockets()
-    above = _connections.ancestor_inodes()
-    spared = set(open_flows([socket for socket in sockets if socket.inode in above or socket.is_listener]))
-    spared |= {flow.reversed() for flow in spared}
-    own = _connections.own_addresses()
-    denied = denied_flows(outcome.wanted, _connections.tracked_flows(), own, sockets, time())
-    ending = [flow for flow in denied if flow not in spared]
-    for flow in ending if not check else ():
+    denied = _connections.denied_here(ruleset)
+    for flow in denied if not module.check_mode else ():
         _connections.end_flow(flow)
-    return len(ending)
+    return len(denied)
 
 
 def _diff(outcome: Outcome) -> Dict[str, str]:

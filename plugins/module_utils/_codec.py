@@ -18,6 +18,7 @@ from ansible_collections.palisade.egress.plugins.module_utils import _chain_chec
 from ansible_collections.palisade.egress.plugins.module_utils._errors import RuleError
 from ansible_collections.palisade.egress.plugins.module_utils._model import (
     ALL_ADDRESSES,
+    ALL_PORTS,
     BASE_CHAINS,
     FAMILIES,
     Addresses,
@@ -101,7 +102,7 @@ def format_comment(rule: Rule) -> str:
 
 
 def canonical(rule: Rule) -> Rule:
-    """Return the rule with its family and address sets cut down to what can match; BadValueError if nothing can."""
+    """Return the rule with its family and sets cut down to what can match; BadValueError if nothing can."""
     families = [family for family in rule.families if _PROTOCOL_FAMILY.get(rule.protocol, family) == family]
     if not families:
         raise BadValueError(f"{rule.protocol} is no protocol of {rule.family}", "choose another one", "protocol")
@@ -109,13 +110,16 @@ def canonical(rule: Rule) -> Rule:
         families = [family for family in families if _has_members(getattr(rule, option), family)]
         if not families:
             raise BadValueError(_NO_FAMILY, "give each address list members of the rule's family", option)
-    return replace(
-        rule,
-        family="any" if len(families) == 2 else families[0],
-        source=_only(rule.source, families),
-        destination=_only(rule.destination, families),
-        dispatch=rule.dispatch and _only_branches(rule.dispatch, families),
-    )
+    cut: Dict[str, Any] = {
+        "family": "any" if len(families) == 2 else families[0],
+        "source": _only(rule.source, families),
+        "destination": _only(rule.destination, families),
+        "dispatch": rule.dispatch and _only_branches(rule.dispatch, families),
+        "source_ports": None if rule.source_ports == ALL_PORTS else rule.source_ports,
+        "destination_ports": None if rule.destination_ports == ALL_PORTS else rule.destination_ports,
+    }
+    changed = {option: value for option, value in cut.items() if value != getattr(rule, option)}
+    return replace(rule, **changed) if changed else rule
 
 
 def _has_members(members: Union[Addresses, Dispatch, None], family: str) -> bool:

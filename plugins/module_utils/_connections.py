@@ -14,10 +14,12 @@ import os
 import socket
 import struct
 from pathlib import Path
+from time import time
 from typing import Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
-from ansible_collections.palisade.egress.plugins.module_utils._flows import Flow, Socket
+from ansible_collections.palisade.egress.plugins.module_utils._flows import Flow, Socket, denied_flows, open_flows
+from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._values import PORT_PROTOCOLS, PROTOCOLS
 
 NETLINK_NETFILTER = 12
@@ -100,6 +102,22 @@ def adopt_flow(flow: Flow) -> bool:
             "conntrack", f"a connection cannot be made known ({error})", "set midstream: never"
         ) from error
     return True
+
+
+def adopt_open_connections() -> None:
+    """Let conntrack know the connections that this host has open, idle ones too, and which end began them."""
+    for flow in open_flows(tcp_sockets()):
+        adopt_flow(flow)
+
+
+def denied_here(ruleset: Ruleset) -> List[Flow]:
+    """Return the live flows that these rules deny, but for the connection of the login that runs this."""
+    sockets = tcp_sockets()
+    above = ancestor_inodes()
+    spared = set(open_flows([sock for sock in sockets if sock.inode in above or sock.is_listener]))
+    spared |= {flow.reversed() for flow in spared}
+    denied = denied_flows(ruleset, tracked_flows(), own_addresses(), sockets, time())
+    return [flow for flow in denied if flow not in spared]
 
 
 def own_addresses() -> FrozenSet[Tuple[str, int]]:

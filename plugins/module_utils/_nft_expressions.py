@@ -134,7 +134,8 @@ def _range(element: Any, family: str) -> Range:
         return _network(element, family)
     ((kind, value),) = element.items()
     if kind == "prefix":
-        return _network(f"{value['addr']}/{value['len']}", family)
+        first, _same = _network(value["addr"], family)
+        return first, first | (1 << ((32 if family == "ipv4" else 128) - value["len"])) - 1
     if kind == "range":
         return _network(value[0], family)[0], _network(value[1], family)[0]
     raise UnexplainedError(kind)
@@ -165,6 +166,9 @@ def _jump(line: Line, value: Any) -> None:
 def _reject(line: Line, value: Any) -> None:
     value = value or {"type": "icmpx", "expr": "port-unreachable"}
     line.put("action", "reject")
+    if value["type"] in ("icmp", "icmpv6") and value["expr"] == "port-unreachable":
+        # What nft makes of its own listing: of icmpx, which it leaves out where the rule is about one family.
+        value = {**value, "type": "icmpx"}
     line.put("reject_with", REJECTED_WITH[" ".join(value[key] for key in ("type", "expr") if key in value)])
 
 

@@ -27,6 +27,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._model import (
     Rule,
     Ruleset,
 )
+from ansible_collections.palisade.egress.plugins.module_utils._nft_compat import known_flags
 from ansible_collections.palisade.egress.plugins.module_utils._nft_expressions import Line, UnexplainedError
 from ansible_collections.palisade.egress.plugins.module_utils._nft_render import (
     DEFAULT_RULE,
@@ -84,13 +85,17 @@ class KernelChain:
 
 @dataclass(frozen=True)
 class Table:
-    """Our table as the kernel has it. ``strays`` are ``(kind, name)`` of objects that no rule of ours uses."""
+    """Our table as the kernel has it. ``strays`` are ``(kind, name)`` of objects that no rule of ours uses.
+
+    Of an ``opaque`` one nft tells nothing but its flags.
+    """
 
     chains: Mapping[str, KernelChain] = field(default_factory=dict)
     sets: Mapping[str, NamedSet] = field(default_factory=dict)
     counters: FrozenSet[str] = frozenset()
     strays: Tuple[Tuple[str, str], ...] = ()
     flags: Tuple[str, ...] = ()
+    opaque: bool = False
     counts: Mapping[str, Tuple[int, int]] = field(default_factory=dict)
 
     def ruleset(self) -> Ruleset:
@@ -121,7 +126,7 @@ def parse_table(listing: Mapping[str, Any]) -> Table:
         sets=sets,
         counters=frozenset(item["name"] for item in counters),
         strays=tuple(odd) + tuple(_unused(chains, sets, counters)),
-        flags=tuple(expressions.words(table.get("flags", []))),
+        flags=known_flags(expressions.words(table["flags"])) if "flags" in table else (),
         counts={item["name"]: (item["packets"], item["bytes"]) for item in counters},
     )
 

@@ -22,7 +22,6 @@ from ansible_collections.palisade.egress.plugins.module_utils._nft_render import
     chain_name,
     render_rule,
     set_definition,
-    set_elements,
 )
 from ansible_collections.palisade.egress.plugins.module_utils._sequence import staying
 
@@ -51,6 +50,9 @@ def make_script(table: Optional[Table], wanted: Optional[Ruleset]) -> Tuple[Comm
         return (Command(f"delete table {TABLE}", "the table"),) if table else ()
     chains = [_Wanted(c, tuple((rule, render_rule(rule)) for rule in all_rules(c))) for c in wanted.chains]
     commands = list(_changes(table or Table(), chains))
+    if table is not None and (table.opaque or (table.flags and commands)):
+        # The kernel does not wake up a table and change its base chains at the same time.
+        return (Command(f"delete table {TABLE}", "the table"), *make_script(None, wanted))
     if commands or table is None or table.flags:
         # Without flags in the command, nft takes those away that the table has: "dormant" would let all pass.
         commands.insert(0, Command(f"add table {TABLE}", "the table"))
@@ -97,7 +99,7 @@ def _stay(table: Table, wanted: _Wanted) -> frozenset[str]:
     now = {entry.rule.name: entry.rendered for entry in kernel.entries if entry.rule}
     after = {rule.name: rendered for rule, rendered in wanted.rules}
     same = [n for n, rendered in now.items() if rendered and n in after and _same_lines(rendered, after[n])]
-    return staying(same, [name for name in after if name in set(same)])
+    return staying(same, list(after))
 
 
 def _same_lines(now: Rendered, after: Rendered) -> bool:
@@ -147,13 +149,9 @@ def _fill_set(named: NamedSet, now: Optional[NamedSet]) -> Iterator[Command]:
     about = f"the {named.kind} {named.name}"
     if named == now:
         return
-    if now is None:
-        yield Command(f"add {named.kind} {TABLE} {set_definition(named)}", about)
-    else:
+    if now is not None:
         yield Command(f"flush {named.kind} {TABLE} {named.name}", about)
-    elements = set_elements(named)
-    if elements:
-        yield Command(f"add element {TABLE} {named.name} {elements}", about)
+    yield Command(f"add {named.kind} {TABLE} {set_definition(named)}", about)
 
 
 def _add_rules(kernel: Optional[KernelChain], wanted: _Wanted, keep: frozenset[str]) -> Iterator[Command]:

@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError, MissingProgramError
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
+from ansible_collections.palisade.egress.plugins.module_utils._nft_compat import add_limits, lacks_limits, table_flags
 from ansible_collections.palisade.egress.plugins.module_utils._nft_parse import Table, parse_table
 from ansible_collections.palisade.egress.plugins.module_utils._nft_render import chain_name
 from ansible_collections.palisade.egress.plugins.module_utils._nft_script import TABLE, Command, make_script
@@ -32,11 +33,18 @@ class Snapshot:
     table: Optional[Table]
     text: str = ""
 
+    @property
+    def script(self) -> str:
+        """What ``nft -f`` restores it from, whatever is there by then."""
+        # nft knows no "delete if there": a table that is added again is the same one.
+        return f"add table {TABLE}\ndelete table {TABLE}\n{self.text}"
+
 
 class Nftables:
     """The kernel's nf_tables, by the program ``nft``."""
 
     name = "nftables"
+    program = "nft"
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -50,11 +58,18 @@ class Nftables:
                 return None
             raise _refusal(result, "nft list table")
         try:
-            listing: Mapping[str, Any] = json.loads(result.output)
-            return parse_table(listing)
+            return self._parse(json.loads(result.output))
         except (ValueError, LookupError) as error:
+            flags = table_flags(self._text())
+            if flags:
+                return Table(flags=flags, opaque=True)
             mend = "check that this nft is of version 1.0.2 or later"
             raise KernelError("nft -j list table", f"its answer cannot be read ({error!r})", mend) from error
+
+    def _parse(self, listing: Mapping[str, Any]) -> Table:
+        if lacks_limits(listing):
+            add_limits(listing, self._text("--handle"))
+        return parse_table(listing)
 
     def observe(self, table: Optional[Table]) -> Observed:
         """Return what of ours is in the kernel, for the plan."""
@@ -94,16 +109,17 @@ class Nftables:
         """Return what ``restore`` needs to bring this table back; raises ``KernelError``."""
         if table is None:
             return Snapshot(None)
-        result = self._run(["nft", "list", "table", *TABLE.split()], "")
+        return Snapshot(table, self._text())
+
+    def _text(self, *options: str) -> str:
+        result = self._run(["nft", *options, "list", "table", *TABLE.split()], "")
         if result.code != 0:
             raise _refusal(result, "nft list table")
-        return Snapshot(table, result.output)
+        return result.output
 
     def restore(self, snapshot: Snapshot) -> None:
         """Bring the table of a snapshot back, whatever is there now; raises ``KernelError``."""
-        # nft knows no "delete if there": a table that is added again is the same one.
-        text = f"add table {TABLE}\ndelete table {TABLE}\n{snapshot.text}"
-        result = self._run(["nft", "-f", "-"], text)
+        result = self._run(["nft", "-f", "-"], snapshot.script)
         if result.code != 0:
             raise _refusal(result, "nft -f")
 

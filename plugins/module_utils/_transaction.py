@@ -37,12 +37,13 @@ def converge(
     *,
     check: bool,
     midstream: bool,
-    before_load: Callable[[bool], None] = lambda _first_apply: None,
+    before_load: Callable[[bool, Any], None] = lambda _first_apply, _snapshot: None,
 ) -> Outcome:
     """Make the kernel hold ``wanted`` (None: nothing of ours), or with ``check`` only tell what that would change.
 
     ``midstream`` lets connections that conntrack has not seen begin go on, where this is the first apply.
-    ``before_load`` is called with whether it is, once all else is ready; what it raises stops the change.
+    ``before_load`` is called, once all else is ready, with whether it is and with what the kernel held, as the
+    backend's snapshot; what it raises stops the change.
     Raises ``UnsupportedError`` before anything is touched, and ``KernelError``, after which the kernel is as before.
     """
     try:
@@ -58,8 +59,9 @@ def converge(
     plan = make_plan(observed, wanted)
     script = backend.make_script(table, wanted) if plan else ()
     if plan and not check:
-        before_load(first_apply)
-        _load(backend, table, script, wanted)
+        snapshot = backend.snapshot(table)
+        before_load(first_apply, snapshot)
+        _load(backend, snapshot, script, wanted)
     return Outcome(observed, wanted, plan, midstream and first_apply, assumed_empty)
 
 
@@ -86,8 +88,7 @@ def _chain_with_midstream(chain: Chain) -> Chain:
     return replace(chain, rules=(rule, *chain.rules))
 
 
-def _load(backend: Any, table: Any, script: Tuple[Any, ...], wanted: Optional[Ruleset]) -> None:
-    snapshot = backend.snapshot(table)
+def _load(backend: Any, snapshot: Any, script: Tuple[Any, ...], wanted: Optional[Ruleset]) -> None:
     backend.load(script)
     left = make_plan(backend.observe(backend.read()), wanted)
     if left:

@@ -267,6 +267,26 @@ options:
     type: str
     choices: [end, keep]
     default: end
+  confirm:
+    description:
+      - A change stands only if somebody confirms it. Before the rules are loaded, a watchdog is set up on the host. It
+        brings the rules back that were there before, with their counters and sets, unless it is told not to. Once the
+        rules are loaded, the task drops its connection, logs in anew, and tells it.
+      - Needs a connection by which a new login passes the rules, such as SSH. Does not go with C(async).
+    type: dict
+    default: {}
+    suboptions:
+      timeout:
+        description: How many seconds the watchdog waits. V(0) does without it.
+        type: int
+        default: 30
+      token:
+        description: Set by the task itself.
+        type: str
+      stage:
+        description: Set by the task itself.
+        type: str
+        choices: [apply, confirm]
 seealso:
   - module: ansible.builtin.iptables
 """
@@ -379,6 +399,15 @@ def main() -> None:
             "backend": {"choices": ["auto", "nftables"], "default": "auto"},
             "midstream": {"choices": ["never", "on_first_apply"], "default": "never"},
             "live_flows": {"choices": ["end", "keep"], "default": "end"},
+            "confirm": {
+                "type": "dict",
+                "default": {},
+                "options": {
+                    "timeout": {"type": "int", "default": 30},
+                    "token": {"no_log": False},
+                    "stage": {"choices": ["apply", "confirm"]},
+                },
+            },
         },
         required_if=[("state", "present", ["rules"])],
         supports_check_mode=True,

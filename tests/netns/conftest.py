@@ -46,3 +46,15 @@ def nft_roots() -> Path:
     """Return the directory that has a root with each other version of nft in it."""
     subprocess.run([ROOT / "tests" / "netns" / "nft-roots"], check=True)
     return ROOT / ".cache" / "nft"
+
+
+@pytest.fixture(params=["here", "1.0.2", "1.1.3"])
+def each_nft(request: pytest.FixtureRequest, nft_roots: Path) -> Iterator[Namespace]:
+    """Return an empty network namespace in which ``nft`` is that of this machine, the oldest, and Debian 13's."""
+    from netns.namespace import namespace
+
+    wrapper = [] if request.param == "here" else ["chroot", str(nft_roots / request.param)]
+    with namespace(*wrapper) as fresh:
+        version = fresh.must("nft --version")
+        assert request.param == "here" or f"v{request.param} " in version
+        yield fresh
