@@ -39,3 +39,7 @@ class MissingProgramError(KernelError):
 
 class PolicyError(EgressError):
     """An inventory from which no policy can be compiled."""
+
+
+class ProbeError(EgressError):
+    """A probe that cannot be, or that this host cannot send."""
