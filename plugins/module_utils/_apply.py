@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
-from ansible_collections.palisade.egress.plugins.module_utils import _connections, _watchdog
+from ansible_collections.palisade.egress.plugins.module_utils import _boot, _connections, _persistence, _watchdog
 from ansible_collections.palisade.egress.plugins.module_utils._codec import decode
 from ansible_collections.palisade.egress.plugins.module_utils._describe import describe
 from ansible_collections.palisade.egress.plugins.module_utils._errors import EgressError, RuleError
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._module import backend_of, runner
 from ansible_collections.palisade.egress.plugins.module_utils._owners import resolve_owners
+from ansible_collections.palisade.egress.plugins.module_utils._plan import Change
 from ansible_collections.palisade.egress.plugins.module_utils._transaction import Outcome, converge
 
 
@@ -35,11 +36,13 @@ def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
     outcome = _converge(module, midstream=module.params["midstream"] == "on_first_apply", token=token)
     pending = bool(token and outcome.plan)
     ended = 0 if pending or outcome.midstream or not outcome.plan else _end_flows(module, outcome.wanted)
+    # While it is pending, the next boot is to load what was there before.
+    plan = [*outcome.plan, *_persist(module, write=not pending and not module.check_mode)]
     if outcome.assumed_empty:
         module.warn("nft is not installed here yet: this plan assumes that the kernel holds no rules of ours.")
     result = {
-        "changed": bool(outcome.plan),
-        "plan": [change.as_dict() for change in outcome.plan],
+        "changed": bool(plan),
+        "plan": [change.as_dict() for change in plan],
         "backend": backend_of(module).name,
         "midstream": outcome.midstream,
         "flows_ended": ended,
@@ -53,7 +56,8 @@ def _confirm(module: Any, token: str) -> Dict[str, Any]:
     _watchdog.check_pending(token)
     # Takes the rule away that let connections in midstream pass. Should it fail, the watchdog is there still.
     outcome = _converge(module, midstream=False, token=None)
-    _watchdog.disarm(token)
+    _watchdog.disarm(runner(module), token)
+    _persist(module, write=True)
     return {"changed": True, "midstream": False, "flows_ended": _end_flows(module, outcome.wanted)}
 
 
@@ -74,8 +78,42 @@ def _converge(module: Any, *, midstream: bool, token: Optional[str]) -> Outcome:
         return converge(backend, wanted, check=module.check_mode, midstream=midstream, before_load=prepare)
     except EgressError:
         if token is not None:
-            _watchdog.call_off(token)
+            _watchdog.call_off(runner(module), token)
         raise
+
+
+def _persist(module: Any, *, write: bool) -> List[Change]:
+    """Let the next boot load these rules, or with ``write`` off only tell whether that would be new to it."""
+    if not module.params["persist"]:
+        return []
+    if module.params["state"] == "absent":
+        return _forget(module, write=write)
+    changes = []
+    text = backend_of(module).saved_form(_wanted(module.params))
+    before = _persistence.saved()
+    if text != before:
+        changes.append(Change("saved rules", "changed" if before else "added"))
+        if write:
+            _persistence.save(text, module.params["generations"])
+    outdated = _boot.outdated(module.params["boot_failure"])
+    if outdated:
+        changes.append(Change("boot unit", "changed" if _boot.present() else "added"))
+        if write:
+            _boot.install(runner(module), module.params["boot_failure"])
+    return changes
+
+
+def _forget(module: Any, *, write: bool) -> List[Change]:
+    changes = []
+    if _boot.present():
+        changes.append(Change("boot unit", "removed"))
+        if write:
+            _boot.remove(runner(module))
+    if _persistence.saved() is not None:
+        changes.append(Change("saved rules", "removed"))
+        if write:
+            _persistence.forget()
+    return changes
 
 
 def _wanted(params: Dict[str, Any]) -> Optional[Ruleset]:

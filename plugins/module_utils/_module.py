@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any, Callable, Dict, List
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import EgressError
@@ -15,12 +16,20 @@ from ansible_collections.palisade.egress.plugins.module_utils._run import ENVIRO
 
 def run_module(module: Any, act: Callable[[Any], Dict[str, Any]]) -> None:
     """Exit with what ``act`` returns, or fail with the one error that it raises."""
+    # What a run makes it needs until its end, which is near: to look for garbage among it takes time only.
+    gc.disable()
     try:
         result = act(module)
     except EgressError as error:
         module.fail_json(msg=str(error))
     else:
-        module.exit_json(**result)
+        module.exit_json(**result, invocation={"module_args": _in_short(module.params)})
+
+
+def _in_short(params: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the parameters as results repeat them: of the rules, which can be megabytes, only the number."""
+    rules = params.get("rules")
+    return {**params, "rules": f"{len(rules)} rules"} if rules else params
 
 
 def backend_of(module: Any) -> Nftables:

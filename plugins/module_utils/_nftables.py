@@ -23,6 +23,8 @@ from ansible_collections.palisade.egress.plugins.module_utils._nft_script import
 from ansible_collections.palisade.egress.plugins.module_utils._plan import Observed
 from ansible_collections.palisade.egress.plugins.module_utils._run import Result, Run
 
+# nft knows no "delete if there": a table that is added again is the same one.
+_CLEAR = f"add table {TABLE}\ndelete table {TABLE}\n"
 _LINE = re.compile(r"(?:/dev/stdin|-):(\d+):[^ ]* (?:Error: )?(.*)")
 
 
@@ -36,8 +38,7 @@ class Snapshot:
     @property
     def script(self) -> str:
         """What ``nft -f`` restores it from, whatever is there by then."""
-        # nft knows no "delete if there": a table that is added again is the same one.
-        return f"add table {TABLE}\ndelete table {TABLE}\n{self.text}"
+        return f"{_CLEAR}{self.text}"
 
 
 class Nftables:
@@ -98,6 +99,11 @@ class Nftables:
     def make_script(self, table: Optional[Table], wanted: Optional[Ruleset]) -> Tuple[Command, ...]:
         """Return the commands that change the table into the one wanted; raises ``UnsupportedError``."""
         return make_script(table, wanted)
+
+    def saved_form(self, wanted: Optional[Ruleset]) -> str:
+        """Return what ``nft -f`` makes these rules of, whatever is there by then."""
+        commands = "".join(f"{command.text}\n" for command in make_script(None, wanted))
+        return f"{_CLEAR}{commands}"
 
     def load(self, script: Tuple[Command, ...]) -> None:
         """Run the commands, all or none of them; raises ``KernelError``."""

@@ -25,7 +25,8 @@ class Observed:
 
 @dataclass(frozen=True)
 class Change:
-    """One change: ``what`` (ruleset, chain, rule, stray) is ``added``, ``removed``, ``changed`` or ``moved``.
+    """One change: ``what`` (ruleset, chain, rule, stray, saved rules,
+    boot unit) is ``added``, ``removed``, ``changed`` or ``moved``.
 
     ``before`` and ``after`` are plain data of the contract, or None where there is none.
     """

@@ -32,6 +32,7 @@ mv "$1" "$1.taken-back" 2>/dev/null || exit 0
 status=$?
 logger -t palisade-egress "nobody confirmed the new rules in time: took them back (status $status)" 2>/dev/null
 rm -rf "$1.taken-back"
+rmdir "${{1%/*}}" 2>/dev/null
 exit $status
 """
 
@@ -82,7 +83,7 @@ def arm(run: Run, token: str, command: str, restore: str, timeout: int) -> None:
         raise KernelError("confirm", what, "make room there, or set confirm: {timeout: 0} to do without") from error
 
 
-def disarm(token: str) -> None:
+def disarm(run: Run, token: str) -> None:
     """Keep the change; raises ``NotPendingError`` if it has been taken back."""
     directory = _directory(token)
     kept = directory.with_suffix(".kept")
@@ -90,12 +91,12 @@ def disarm(token: str) -> None:
         directory.rename(kept)
     except FileNotFoundError:
         raise _not_pending() from None
-    shutil.rmtree(kept)
+    _remove(run, token, kept)
 
 
-def call_off(token: str) -> None:
+def call_off(run: Run, token: str) -> None:
     """Forget a change that was not made, whether or not the watchdog was set up for it."""
-    shutil.rmtree(_directory(token), ignore_errors=True)
+    _remove(run, token, _directory(token))
 
 
 def _not_pending() -> NotPendingError:
@@ -112,13 +113,26 @@ def _start(run: Run, token: str, command: List[str], timeout: int) -> None:
     if not _systemd_is_here():
         _detach(["/bin/sh", "-c", f"sleep {timeout}; exec {' '.join(quote(word) for word in command)}"])
         return
-    unit = f"--unit=palisade-egress-{token}"
+    unit = f"--unit={_unit(token)}"
     # Without the accuracy, systemd takes up to a minute more.
     timer = [f"--on-active={timeout}s", "--timer-property=AccuracySec=100ms"]
     result = run(["systemd-run", "--quiet", "--collect", unit, *timer, *command], "")
     if result.code != 0:
         what = f"no watchdog can be set up: {result.error.strip()}"
         raise KernelError("systemd-run", what, "set confirm: {timeout: 0} to do without")
+
+
+def _remove(run: Run, token: str, directory: Path) -> None:
+    """Leave no file, and no timer that would find nothing to do; without systemd, the process ends by itself."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if STATE.is_dir() and not any(STATE.iterdir()):
+        STATE.rmdir()
+    if _systemd_is_here():
+        run(["systemctl", "stop", f"{_unit(token)}.timer"], "")
+
+
+def _unit(token: str) -> str:
+    return f"palisade-egress-{token}"
 
 
 def _systemd_is_here() -> bool:

@@ -151,7 +151,9 @@ options:
         type: list
         elements: str
       ctstate:
-        description: States of the packet's connection.
+        description:
+          - States of the packet's connection. Connection tracking looks at packets at the priority -200; before that,
+            as in V(prerouting) with its default priority, every packet from outside is V(invalid).
         type: list
         elements: str
         choices: [new, established, related, invalid, untracked]
@@ -267,6 +269,24 @@ options:
     type: str
     choices: [end, keep]
     default: end
+  persist:
+    description:
+      - Whether to save the rules, once they are confirmed, in C(/var/lib/palisade-egress), and to have systemd load
+        them at boot before there is a network, and whenever C(nftables.service) has flushed them.
+      - With O(state=absent) it removes all that.
+    type: bool
+    default: false
+  generations:
+    description: How many saved rulesets to keep, the current one included.
+    type: int
+    default: 5
+  boot_failure:
+    description:
+      - What to do where the saved rules do not load. With V(closed), nothing leaves but answers to those who come in.
+        With V(open), everything does. Either is logged.
+    type: str
+    choices: [closed, open]
+    default: closed
   confirm:
     description:
       - A change stands only if somebody confirms it. Before the rules are loaded, a watchdog is set up on the host. It
@@ -399,6 +419,9 @@ def main() -> None:
             "backend": {"choices": ["auto", "nftables"], "default": "auto"},
             "midstream": {"choices": ["never", "on_first_apply"], "default": "never"},
             "live_flows": {"choices": ["end", "keep"], "default": "end"},
+            "persist": {"type": "bool", "default": False},
+            "generations": {"type": "int", "default": 5},
+            "boot_failure": {"choices": ["closed", "open"], "default": "closed"},
             "confirm": {
                 "type": "dict",
                 "default": {},
