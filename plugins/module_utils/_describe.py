@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from ansible_collections.palisade.egress.plugins.module_utils._codec import encode_chain, encode_rule
 from ansible_collections.palisade.egress.plugins.module_utils._model import Rule, Ruleset
@@ -59,7 +59,8 @@ def _rule_lines(rule: Rule) -> Iterator[str]:
     below: List[str] = []
     for option, value in plain.items():
         if option not in _UNTOLD:
-            words += [_PREPOSITIONS.get(option, option), _inline(value, below)]
+            # The actions log and dispatch are called as their options are: once is enough.
+            words += [_PREPOSITIONS.get(option, option) if option != rule.action else "", _inline(value, below)]
     comment = f"  # {rule.comment}" if rule.comment else ""
     yield f"  {rule.name}: {' '.join(word for word in words if word)}{comment}"
     yield from (f"      {element}" for element in below)
@@ -74,9 +75,9 @@ def _inline(value: Any, below: List[str]) -> str:
     if len(value) <= INLINE:
         return ",".join(value)
     if len(value) > LISTED:
-        return f"{len(value)} networks (sha256 {sha256(' '.join(value).encode()).hexdigest()[:16]})"
+        return f"{len(value)} entries (sha256 {sha256(' '.join(value).encode()).hexdigest()[:16]})"
     below.extend(value)
-    return f"{len(value)} networks:"
+    return f"{len(value)} entries:"
 
 
 def _short(element: str) -> str:
@@ -88,6 +89,7 @@ def _short(element: str) -> str:
 def _options(value: Mapping[str, Any], below: List[str]) -> str:
     (first, *_others) = value.values()
     if isinstance(first, Mapping):
-        table: Dict[Optional[str], Any] = dict(first)
-        return f"by {next(iter(value))} {_inline([f'{key} to chain {chain}' for key, chain in table.items()], below)}"
+        table: Dict[str, str] = dict(first)
+        branches = [f"{_short(key)} to chain {chain}" for key, chain in table.items()]
+        return f"by {next(iter(value))} {_inline(branches, below)}"
     return "(" + ", ".join(f"{key} {_inline(item, below)}" for key, item in value.items()) + ")"

@@ -32,7 +32,7 @@ def add_limits(listing: Mapping[str, Any], text: str) -> None:
     for line in text.splitlines():
         handle = _HANDLE.search(line)
         # A rule of ours counts behind its limit; what stands there may only look like one.
-        limit = _LIMIT.search(line.partition(" counter name ")[0])
+        limit = _LIMIT.search(line.partition('counter name "')[0])
         if handle and limit:
             over, rate, unit, burst = limit.groups()
             found = {"rate": int(rate), "per": unit, "burst": int(burst or _BURST), "inv": bool(over)}

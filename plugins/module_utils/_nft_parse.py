@@ -285,14 +285,14 @@ def _as_chain(kernel: KernelChain) -> Optional[Chain]:
     if kernel.name != chain_name(name):
         return None
     found = tuple(entry.rule for entry in kernel.entries if entry.rule)
-    rules = tuple(rule for rule in found if not rule.name.startswith(DEFAULT_RULE))
-    chain = Chain(name, rules)
+    chain = Chain(name, found)
     if not chain.is_base:
         return chain if kernel.policy is None else None
+    rules = tuple(rule for rule in found if not rule.name.startswith(DEFAULT_RULE))
     kind, hook, priority, device = kernel.definition
     if (kind, hook, device) != ("filter", name, None) or not isinstance(priority, int):
         return None
-    return _with_default(replace(chain, priority=priority), kernel.policy, found[len(rules) :])
+    return _with_default(replace(chain, rules=rules, priority=priority), kernel.policy, found[len(rules) :])
 
 
 def _with_default(chain: Chain, policy: Optional[str], tail: Tuple[Rule, ...]) -> Chain:

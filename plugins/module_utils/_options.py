@@ -10,10 +10,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from functools import lru_cache
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._model import (
-    ALL_PORTS,
     BASE_CHAINS,
     Addresses,
     AddressType,
@@ -22,6 +22,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._model import (
     Log,
     TcpFlags,
 )
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges
 from ansible_collections.palisade.egress.plugins.module_utils._values import (
     BadValueError,
     format_addresses,
@@ -58,7 +59,7 @@ _TEXT = re.compile(r"[ !#-\[\]-~]*\Z")
 _LOG_PREFIX = re.compile(r"[ !#%-\[\]-~]{1,28}\Z")
 CHAIN_NAME = re.compile(r"[a-z0-9_]{1,20}\Z")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}\Z")
-_OWNER = re.compile(r"[A-Za-z0-9_.@-]{1,64}\$?\Z")
+_OWNER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@-]{0,63}\$?\Z")
 MAX_OWNER = 2**32 - 2  # the number above is nobody at all
 _CGROUP = re.compile(r"[A-Za-z0-9_.@:/-]{1,200}\Z")
 
@@ -136,9 +137,8 @@ def _words(parse_word: Callable[[object], str]) -> Callable[[object], Tuple[str,
     return lambda value: tuple(sorted({parse_word(item) for item in _list(value)}))
 
 
-def _ports(value: object) -> Optional[Tuple[Tuple[int, int], ...]]:
-    ports = parse_ports(_list(value))
-    return None if ports == ALL_PORTS else ports
+def _ports(value: object) -> Ranges:
+    return parse_ports(_list(value))
 
 
 def priority(value: object) -> int:
@@ -265,7 +265,14 @@ def _format_dispatch(dispatch: Dispatch) -> Dict[str, Any]:
 
 
 def _addresses(value: object) -> Addresses:
-    return parse_addresses(_list(value))
+    items = _list(value)
+    return _parsed(tuple(items)) if all(isinstance(item, str) for item in items) else parse_addresses(items)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(texts: Tuple[str, ...]) -> Addresses:
+    """Parse each list once: a compiled fleet has the same ones in the rules of many hosts."""
+    return parse_addresses(texts)
 
 
 PARSERS: Dict[str, Callable[[Any], Any]] = {

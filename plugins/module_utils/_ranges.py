@@ -16,6 +16,9 @@ from typing import Iterable, Iterator, List, Tuple
 Range = Tuple[int, int]
 Ranges = Tuple[Range, ...]
 
+# From so many times as many ranges on, looking up is quicker than walking along both sets.
+_FEW = 8
+
 
 def merge(ranges: Iterable[Range]) -> Ranges:
     """Return the canonical form of any ranges: sorted, with overlapping and adjacent ones joined."""
@@ -38,23 +41,52 @@ def union(left: Ranges, right: Ranges) -> Ranges:
 
 def intersect(left: Ranges, right: Ranges) -> Ranges:
     """Return what is in both sets."""
+    if left is right:
+        return left
+    if not left or not right or left[-1][1] < right[0][0] or right[-1][1] < left[0][0]:
+        return ()
+    if len(left) * _FEW < len(right):
+        return _pick(left, right)
+    if len(right) * _FEW < len(left):
+        return _pick(right, left)
     result: List[Range] = []
     i = j = 0
-    while i < len(left) and j < len(right):
-        first, last = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
-        if first <= last:
-            result.append((first, last))
-        if left[i][1] < right[j][1]:
+    end, other_end = len(left), len(right)
+    while i < end and j < other_end:
+        first, last = left[i]
+        other_first, other_last = right[j]
+        if first <= other_last and other_first <= last:
+            result.append((max(first, other_first), min(last, other_last)))
+        if last < other_last:
             i += 1
         else:
             j += 1
     return tuple(result)
 
 
+def _pick(few: Ranges, many: Ranges) -> Ranges:
+    """Return what is in both sets, of which one is much smaller: it is looked up in the other."""
+    result: List[Range] = []
+    for first, last in few:
+        at = _first_beside(many, first)
+        while at < len(many) and many[at][0] <= last:
+            result.append((max(first, many[at][0]), min(last, many[at][1])))
+            at += 1
+    return tuple(result)
+
+
+def _first_beside(ranges: Ranges, value: int) -> int:
+    """Return the index of the first range that holds this value or a higher one."""
+    at = bisect_right(ranges, (value, value))
+    return at - 1 if at > 0 and ranges[at - 1][1] >= value else at
+
+
 def subtract(left: Ranges, right: Ranges) -> Ranges:
     """Return what is in ``left`` and not in ``right``."""
+    if not left or not right:
+        return left
     result: List[Range] = []
-    j = 0
+    j = _first_beside(right, left[0][0])
     for first, last in left:
         while j < len(right) and right[j][1] < first:
             j += 1

@@ -42,10 +42,16 @@ def backend(netns: Namespace) -> Nftables:
 
 
 @pytest.fixture(scope="session")
-def nft_roots() -> Path:
+def other_versions() -> Path:
+    """Return the directory that holds other versions of nft and Python."""
+    subprocess.run([ROOT / "tests" / "netns" / "other-versions"], check=True)
+    return ROOT / ".cache" / "versions"
+
+
+@pytest.fixture(scope="session")
+def nft_roots(other_versions: Path) -> Path:
     """Return the directory that has a root with each other version of nft in it."""
-    subprocess.run([ROOT / "tests" / "netns" / "nft-roots"], check=True)
-    return ROOT / ".cache" / "nft"
+    return other_versions / "nft"
 
 
 @pytest.fixture(params=["here", "1.0.2", "1.1.3"])

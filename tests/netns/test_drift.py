@@ -48,6 +48,16 @@ BY_HAND = {
     "a rule without a comment is added": "add rule T output accept",
     "a rule is put first": "insert rule T output accept",
     "a rule with a new name is added": 'insert rule T output accept comment "mine"',
+    "a rule is called like a default in a chain that has none": "add counter T own/web/palisade/default\n"
+    'add rule T own/web counter name "own/web/palisade/default" accept comment "palisade/default"',
+    "a rule is called like a default of another kind": "add counter T output/palisade/default/x\n"
+    'insert rule T output counter name "output/palisade/default/x" accept comment "palisade/default/x"',
+    "a rule is called like the one for midstream": "add counter T output/palisade/midstream\n"
+    'insert rule T output counter name "output/palisade/midstream" accept comment "palisade/midstream"',
+    "the rule of the default comes first": "delete rule T output handle {output:palisade/default}\n"
+    'insert rule T output counter name "output/palisade/default" reject comment "palisade/default"',
+    "the rule of the default is there, and the default accepts": "add counter T input/palisade/default\n"
+    'add rule T input counter name "input/palisade/default" drop comment "palisade/default"',
     "a rule is there twice": 'add rule T output oifname "lo" counter name "output/lo" accept comment "lo"',
     "a rule is added to an empty chain": "add rule T input drop",
     "a rule is added to a chain of ours": "insert rule T own/web return",

@@ -47,7 +47,8 @@ for line in sys.stdin:
     elif verb == "accept":
         connections[name] = connections["listener" + rest[0]].accept()[0]
     elif verb == "dial":
-        connections[name] = socket.create_connection((rest[0], int(rest[1])), timeout=3)
+        source = ("", int(rest[2])) if rest[2:] else None
+        connections[name] = socket.create_connection((rest[0], int(rest[1])), timeout=3, source_address=source)
     elif verb == "send":
         connections[name].sendall(b"hello\\n")
     elif verb == "receive":
@@ -105,11 +106,11 @@ class Link:
         assert not result.get("failed"), result["msg"]
         return result
 
-    def connect(self, name: str, address: str, port: int) -> None:
+    def connect(self, name: str, address: str, port: int, source_port: int = 0) -> None:
         """Open a connection; it ends where the address is."""
         server, client = (self.near, self.far) if address in (HERE, HERE6) else (self.far, self.near)
         assert server(f"listen {name} {address} {port}") == "done"
-        assert client(f"dial {name} {address} {port}") == "done"
+        assert client(f"dial {name} {address} {port} {source_port}") == "done"
         assert server(f"accept {name} {name}") == "done"
 
     def lives(self, name: str) -> bool:

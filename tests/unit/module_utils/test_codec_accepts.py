@@ -113,6 +113,8 @@ DIFFERENT: list[tuple[Plain, Plain]] = [
     ({"protocol": "tcp"}, {"protocol": "udp"}),
     ({**TCP, "source_ports": [22]}, {**TCP, "destination_ports": [22]}),
     ({"source_type": "local"}, {"source_type": "not:local"}),
+    ({"source": ["198.51.100.1", "::/0"]}, {}),
+    ({"destination": ["0.0.0.0/0", "2001:db8::/32"]}, {}),
     ({"log": {"prefix": "x"}}, {"log": {"prefix": "x", "group": 0}}),
     ({"log": {"prefix": "x"}}, {"log": {"prefix": "x", "rate": "5/second"}}),
     ({"limit": {"rate": "60/minute"}}, {"limit": {"rate": "1/second"}}),

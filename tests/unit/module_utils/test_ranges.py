@@ -54,6 +54,18 @@ def test_set_operations(left: Ranges, right: Ranges) -> None:
         assert is_canonical(combined)
 
 
+@given(RANGES.map(merge), st.integers(9, 30), st.integers(1, 6), st.booleans())
+def test_set_operations_with_a_set_of_many_ranges(few: Ranges, count: int, gap: int, few_first: bool) -> None:
+    many = tuple((number * (gap + 1), number * (gap + 1)) for number in range(count))
+    left, right = (few, many) if few_first else (many, few)
+    for combined, expected in (
+        (intersect(left, right), members(left) & members(right)),
+        (subtract(left, right), members(left) - members(right)),
+    ):
+        assert members(combined) == expected
+        assert is_canonical(combined)
+
+
 @given(RANGES.map(merge), NUMBER)
 def test_contains(ranges: Ranges, number: int) -> None:
     assert contains(ranges, number) == (number in members(ranges))

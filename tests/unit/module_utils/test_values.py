@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from property.strategies import networks
+from property.values import networks
 
 from ansible_collections.palisade.egress.plugins.module_utils import _values
 from ansible_collections.palisade.egress.plugins.module_utils._model import Addresses
