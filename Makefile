@@ -84,7 +84,7 @@ check-yaml: venv
 
 check-shell: venv
 	$(call say,shellcheck)
-	@git ls-files --cached --others --exclude-standard | xargs grep --files-with-matches '^#!.*sh$$' | xargs shellcheck
+	@git ls-files --cached --others --exclude-standard | xargs awk 'FNR == 1 && /^#!.*sh$$/ { print FILENAME }' | xargs shellcheck
 
 check-changelog: venv
 	$(call say,antsibull-changelog)
@@ -112,6 +112,12 @@ test: venv ## all tests that every change must pass
 test-long: venv ## everything, however long it takes
 	@pytest --numprocesses $(WORKERS) --durations=10
 	@pytest --molecule --durations=10 molecule
+
+# --- benchmarks ---
+
+.PHONY: bench
+bench: venv ## measure, and write docs/benchmarks.md; QUICK=1 for a part of it
+	@PYTHONPATH=.cache/collections:tests python -m bench docs/benchmarks.md
 
 # --- lab ---
 
