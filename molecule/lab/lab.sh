@@ -115,7 +115,18 @@ clean() {
     rm -rf "$state"
 }
 
+# Boots hosts anew: their network namespaces, and what the kernel held in them, are new.
+restart() {
+    keep_forwarding
+    whole podman restart --time 5 "${@/#/palisade-}" > /dev/null
+    local host
+    for host in "$@"; do
+        # A unit that fails may be what a test is about.
+        wait_for "$host" || [[ $(podman exec "palisade-$host" systemctl is-system-running) == degraded ]] || return
+    done
+}
+
 case ${1:-} in
-    image | up | down | clean) "$1" ;;
-    *) echo "usage: $0 image|up|down|clean" >&2; exit 2 ;;
+    image | up | down | clean | restart) "$@" ;;
+    *) echo "usage: $0 image|up|down|clean|restart HOST..." >&2; exit 2 ;;
 esac

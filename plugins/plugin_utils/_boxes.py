@@ -11,10 +11,11 @@ destination port (or ICMP type), source port and destination address. Boxes of d
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from ansible_collections.palisade.egress.plugins.module_utils._model import FAMILIES
+from ansible_collections.palisade.egress.plugins.module_utils._model import FAMILIES, Addresses
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, intersect, subtract
-from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Reach
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Part, Reach
 from ansible_collections.palisade.egress.plugins.plugin_utils._services import protocol_numbers
 
 Box = tuple[Ranges, ...]
@@ -32,6 +33,26 @@ def boxes(reach: Reach) -> list[tuple[str, Box]]:
     """Return the boxes of one part by family, only those that are not empty."""
     found = ((family, box(reach, family)) for family in FAMILIES)
     return [(family, b) for family, b in found if b is not None]
+
+
+def common(left: Reach, right: Reach) -> Reach | None:
+    """Return what two parts have in common, as one part, or None where no packet is in both."""
+    part = _common_part(left.part, right.part)
+    if part is None:
+        return None
+    both = (intersect(left.destination.of(family), right.destination.of(family)) for family in FAMILIES)
+    reach = Reach(part, Addresses(*both))
+    return reach if boxes(reach) else None
+
+
+def _common_part(left: Part, right: Part) -> Part | None:
+    narrow, wide = (right, left) if left.protocol == "any" else (left, right)
+    family = wide.family if narrow.family == "any" else narrow.family
+    selector = intersect(left.selector, right.selector)
+    sources = intersect(left.source_ports, right.source_ports)
+    if wide.protocol not in ("any", narrow.protocol) or wide.family not in ("any", family):
+        return None
+    return replace(narrow, family=family, selector=selector, source_ports=sources) if selector and sources else None
 
 
 def meet(left: Box, right: Box) -> bool:

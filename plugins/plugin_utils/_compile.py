@@ -30,10 +30,8 @@ class _Compiler:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._members = Members(fleet.hosts, fleet.groups)
-        self._networks: dict[tuple[str, ...], Networks] = {}
+        self._views = Views(fleet)
         self._compositions: dict[tuple[tuple[str, ...], tuple[str, ...]], Composition] = {}
-        self._networks_of((), "")
 
     def policy(self, host: Host) -> Policy:
         """Return the policy of one host; one that is to have none left needs no sound one."""
@@ -41,11 +39,25 @@ class _Compiler:
             return Policy(host.name, host.settings, Composition(host.profiles))
         key = (host.profiles, host.overlays)
         if key not in self._compositions:
-            redefining = tuple(suffix for suffix in host.overlays if self._fleet.overlays[suffix].networks)
-            networks = self._networks_of(redefining, host.name)
+            networks = self._views.of(host)
             _check_demanded(networks, host.name)
             self._compositions[key] = compose(self._fleet, host, networks)
         return Policy(host.name, host.settings, self._compositions[key])
+
+
+class Views:
+    """The networks as each host knows them; hosts with the same redefinitions share one view."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._members = Members(fleet.hosts, fleet.groups)
+        self._networks: dict[tuple[str, ...], Networks] = {}
+        self._networks_of((), "")
+
+    def of(self, host: Host) -> Networks:
+        """Return the networks as one host knows them."""
+        redefining = tuple(suffix for suffix in host.overlays if self._fleet.overlays[suffix].networks)
+        return self._networks_of(redefining, host.name)
 
     def _networks_of(self, suffixes: tuple[str, ...], host: str) -> Networks:
         """Return the networks as hosts with these redefinitions know them."""

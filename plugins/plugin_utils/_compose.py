@@ -6,15 +6,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from zlib import crc32
+from datetime import datetime, timedelta
+from typing import NoReturn
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import PolicyError
 from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_ADDRESSES, FAMILIES, Addresses
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import union
-from ansible_collections.palisade.egress.plugins.plugin_utils._boxes import Box, boxes, is_covered, meet
+from ansible_collections.palisade.egress.plugins.plugin_utils._boxes import (
+    Box,
+    boxes,
+    common,
+    is_covered,
+    meet,
+    without,
+)
+from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import Networks, embed, minus
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Composition,
@@ -28,17 +36,20 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Profile,
     Reach,
     Term,
+    Waived,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place
+from ansible_collections.palisade.egress.plugins.plugin_utils._variables import as_suffix
+from ansible_collections.palisade.egress.plugins.plugin_utils._waive import at, label, named, waive
 
 ECHO_REQUEST = "always/echo-request"
-# With the protocol that a rule's name gets behind its origin, well below what the kernel stores of a comment.
-_LONGEST_ORIGIN = 100
+# How long the waiver lasts that an error offers.
+_WHILE = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class _Fence:
-    """A forbid ready to be held against grants: its boxes by family."""
+    """A forbid ready to be held against grants: by family the boxes of what its waivers leave of it."""
 
     forbidden: Forbidden
     boxes: tuple[tuple[str, Box], ...]
@@ -50,15 +61,65 @@ def compose(fleet: Fleet, host: Host, networks: Networks) -> Composition:
     overlays = [fleet.overlays[suffix] for suffix in host.overlays]
     declared: list[Profile | Overlay] = [*profiles, *overlays]
     forbids = _forbid([forbid for part in declared for forbid in part.forbids], networks, host.name)
-    grants = _grant([grant for part in declared for grant in part.grants], networks, host.name)
-    fences = [_Fence(forbidden, _all_boxes(forbidden.reaches)) for forbidden in forbids]
-    held = [_hold(granted, fences, host.name) for granted in (_echo_request(fleet), *grants)]
-    notices = [
+    waivers = [waiver for overlay in overlays for waiver in overlay.waivers]
+    forbids, expired = waive(forbids, waivers, networks, host.name, fleet.now)
+    grants = _expire(_grant([grant for part in declared for grant in part.grants], networks, host.name), fleet.now)
+    fences = [_Fence(forbidden, tuple(_fenced(forbidden))) for forbidden in forbids]
+    held = [_hold(granted, fences, expired, host.name, fleet.now) for granted in (_echo_request(fleet), *grants)]
+    notices = [*_replacements(profiles), *_over(expired, held), *_idle(fences, held)]
+    return Composition(host.profiles, tuple(held), tuple(forbids), tuple(notices))
+
+
+def _replacements(profiles: Iterable[Profile]) -> list[str]:
+    return [
         f"the inventory replaces the forbids of the shipped profile {profile.name}"
         for profile in profiles
         if "forbids" in profile.replaced
     ]
-    return Composition(host.profiles, tuple(held), tuple(forbids), tuple(notices))
+
+
+def _over(waived: Iterable[Waived], held: Iterable[Granted]) -> list[str]:
+    """Return a notice for all that has expired and stands in the inventory still."""
+    return [
+        *(f"the waiver {w.origin} of the forbid {w.waiver.forbid} expired at {w.waiver.expires}" for w in waived),
+        *(f"the grant {g.origin} expired at {g.grant.expires}" for g in held if g.state == "expired"),
+    ]
+
+
+def _idle(fences: Iterable[_Fence], held: Iterable[Granted]) -> list[str]:
+    """Return a notice for each waiver that lets nothing pass, as it grants nothing."""
+    granted = [item for item in held if item.state in ("in use", "cut")]
+    closed = [item for fence in fences for item in fence.boxes]
+    return [
+        f"the waiver {waived.origin} lets nothing pass: nothing that it exempts is granted and not forbidden otherwise"
+        for fence in fences
+        for waived in fence.forbidden.waived
+        if not any(_passes(common(mine, its), closed) for mine in waived.reaches for g in granted for its in g.reaches)
+    ]
+
+
+def _passes(reach: Reach | None, closed: Iterable[tuple[str, Box]]) -> bool:
+    """Tell whether something of a part is left by these boxes."""
+    found = boxes(reach) if reach is not None else []
+    return any(not is_covered(box, [b for f, b in closed if f == family]) for family, box in found)
+
+
+def _expire(grants: Iterable[Granted], now: str) -> list[Granted]:
+    """Return the grants with those as expired that are: no rule comes of them, and no contradiction."""
+    return [
+        replace(g, state="expired", reaches=()) if g.grant.expires is not None and g.grant.expires <= now else g
+        for g in grants
+    ]
+
+
+def _fenced(forbidden: Forbidden) -> Iterable[tuple[str, Box]]:
+    """Yield the boxes of what is forbidden and not exempted."""
+    exempted = [item for waived in forbidden.waived for item in _all_boxes(waived.reaches)]
+    for family, whole in _all_boxes(forbidden.reaches):
+        left = [whole]
+        for exempt in (box for f, box in exempted if f == family):
+            left = [piece for box in left for piece in without(box, exempt)]
+        yield from ((family, piece) for piece in left)
 
 
 def _echo_request(fleet: Fleet) -> Granted:
@@ -68,33 +129,29 @@ def _echo_request(fleet: Fleet) -> Granted:
     return Granted(ECHO_REQUEST, grant, "in use", _reaches(grant, ALL_ADDRESSES))
 
 
-def _at(place: Place, host: str) -> Place:
-    return replace(place, host=host)
-
-
 def _grant(grants: Iterable[Grant], networks: Networks, host: str) -> list[Granted]:
     """Return grants with their addresses and origins, those of shipped profiles without addresses as not in use."""
     used: list[tuple[Grant, Addresses]] = []
     unused: list[Grant] = []
     for grant in grants:
-        place = _at(grant.place, host).key("to")
+        place = at(grant.place, host).key("to")
         destination = networks.resolve(grant.to, place, lenient=grant.shipped)
         if destination != Addresses():
             used.append((grant, destination))
         elif grant.shipped:
             unused.append(grant)
         else:
-            place.fail(f"{_label(grant.to)} has no addresses", "Define it, or take the grant out")
-    origins = _origins([(f"{g.label}/{g.service.name}", _label(g.to)) for g, _destination in used])
+            place.fail(f"{label(grant.to)} has no addresses", "Define it, or take the grant out")
+    origins = named([(f"{g.label}/{g.service.name}", label(g.to)) for g, _destination in used])
     granted = [
         Granted(origin, grant, "in use", _reaches(grant, destination))
         for origin, (grant, destination) in zip(origins, used, strict=True)
     ]
     for item in granted:
         if not item.reaches:
-            what = f"{item.grant.service.name} and {_label(item.grant.to)} have no IP family in common"
-            _at(item.grant.place, host).fail(what, "Name addresses of the family that the service uses")
-    return granted + [Granted(f"{g.label}/{g.service.name}/{_label(g.to)}", g, "not in use") for g in unused]
+            what = f"{item.grant.service.name} and {label(item.grant.to)} have no IP family in common"
+            at(item.grant.place, host).fail(what, "Name addresses of the family that the service uses")
+    return granted + [Granted(f"{g.label}/{g.service.name}/{label(g.to)}", g, "not in use") for g in unused]
 
 
 def _reaches(declared: Grant | Forbid, destination: Addresses) -> tuple[Reach, ...]:
@@ -103,10 +160,10 @@ def _reaches(declared: Grant | Forbid, destination: Addresses) -> tuple[Reach, .
 
 
 def _forbid(forbids: Sequence[Forbid], networks: Networks, host: str) -> list[Forbidden]:
-    origins = _origins([(f"{f.label}/{f.name}", _label(f.to)) for f in forbids])
+    origins = named([(f"{f.label}/{f.name}", label(f.to)) for f in forbids])
     found: list[Forbidden] = []
     for origin, forbid in zip(origins, forbids, strict=True):
-        place = _at(forbid.place, host)
+        place = at(forbid.place, host)
         to, excepted = (
             _with_embedded(networks.resolve(terms, place.key(key), lenient=forbid.shipped))
             for terms, key in ((forbid.to, "to"), (forbid.without, "except"))
@@ -127,7 +184,7 @@ def _all_boxes(reaches: Iterable[Reach]) -> tuple[tuple[str, Box], ...]:
     return tuple(item for reach in reaches for item in boxes(reach))
 
 
-def _hold(granted: Granted, fences: Sequence[_Fence], host: str) -> Granted:
+def _hold(granted: Granted, fences: Sequence[_Fence], expired: Sequence[Waived], host: str, now: str) -> Granted:
     """Return a grant as the forbids leave it; of one that is no default they must leave something."""
     by: dict[str, Forbidden] = {}
     left: list[Reach] = []
@@ -139,7 +196,7 @@ def _hold(granted: Granted, fences: Sequence[_Fence], host: str) -> Granted:
     if not by:
         return granted
     if not left and not granted.grant.default:
-        _fail_contradiction(granted, list(by.values()), host)
+        _fail_contradiction(granted, list(by.values()), expired, host, now)
     return replace(granted, state="cut" if left else "withheld", reaches=tuple(left), by=tuple(by))
 
 
@@ -154,38 +211,34 @@ def _left_of(mine: Box, family: str, fences: Sequence[_Fence], by: dict[str, For
     return not is_covered(mine, covers)
 
 
-def _fail_contradiction(granted: Granted, by: Sequence[Forbidden], host: str) -> None:
-    grant = granted.grant
-    names = " and ".join(f"'{forbidden.origin}'" for forbidden in by)
+def _fail_contradiction(
+    granted: Granted, by: Sequence[Forbidden], expired: Sequence[Waived], host: str, now: str
+) -> NoReturn:
+    grant, origins = granted.grant, [forbidden.origin for forbidden in by]
+    names = " and ".join(f"'{origin}'" for origin in origins)
     where = f"{grant.place.path} on host {host}"
-    what = f"nothing is left of the grant '{granted.origin}' to {_label(grant.to)}, as the forbid {names} beats it"
+    what = f"nothing is left of the grant '{granted.origin}' to {label(grant.to)}, as the forbid {names} beats it"
+    over = [
+        f", and the waiver '{w.origin}' expired at {w.waiver.expires}" for w in expired if w.waiver.forbid in origins
+    ]
     labels = sorted({grant.label, *(forbidden.forbid.label for forbidden in by)})
     if len(labels) > 1:
         mend = f"Decide what the host is: take it out of one of {', '.join(labels)}, or change the grant or the forbid"
     else:
         mend = "Take the grant or the forbid out"
-    raise PolicyError(where, what, mend)
+    raise PolicyError(
+        where, what + "".join(over), f"{mend}, or exempt it for a while: {_offer(granted, by, host, now)}"
+    )
 
 
-def _label(terms: Iterable[Term]) -> str:
-    return "+".join(term.text for term in terms)
-
-
-def _origins(names: Sequence[tuple[str, str]]) -> list[str]:
-    """Return an origin for each: the name, with the network where two collide, with a number where they still do."""
-    often = Counter(name for name, _network in names)
-    origins: dict[str, None] = {}
-    for name, network in names:
-        origin = _storable(name if often[name] == 1 else f"{name}/{network}")
-        # one of as many candidates as there are names is free
-        numbered = (origin if number == 1 else f"{origin}/{number}" for number in range(1, len(names) + 1))
-        origins[next((candidate for candidate in numbered if candidate not in origins), "")] = None
-    return list(origins)
-
-
-def _storable(name: str) -> str:
-    """Return a name that the kernel's listing can hold: printable, unquoted ASCII, and short."""
-    text = "".join(c if c.isascii() and c.isprintable() and c not in "\"'\\ " else "_" for c in name)
-    if len(text) <= _LONGEST_ORIGIN:
-        return text
-    return f"{text[: _LONGEST_ORIGIN - 9]}~{crc32(name.encode()):08x}"
+def _offer(granted: Granted, by: Sequence[Forbidden], host: str, now: str) -> str:
+    """Return the waivers that would let a grant through, as they would stand in the inventory."""
+    grant = granted.grant
+    to = ", ".join(term.text for term in grant.to)
+    expires = (datetime.fromisoformat(now) + _WHILE).strftime("%Y-%m-%dT%H:%M:%SZ")
+    service = grant.service.text or grant.service.name
+    waivers = (
+        f'{{forbid: {forbidden.origin}, service: {service}, to: [{to}], reason: …, owner: …, expires: "{expires}"}}'
+        for forbidden in by
+    )
+    return f"{PREFIX}waivers__{as_suffix(host)}: [{', '.join(waivers)}]"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reads grants, forbids and profiles. Private to this collection."""
+"""Reads grants, forbids, waivers and profiles. Private to this collection."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     RateLimit,
     Service,
     Term,
+    Waiver,
 )
-from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, PROFILES
+from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, PROFILES, REFUSED
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     Place,
     nearest,
@@ -40,10 +41,24 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._terms import Voca
 GRANT = "{service: https, to: mirrors}"
 FORBID = "smtp or {service: dns, to: any, except: resolvers}"
 PROFILE = f"{{groups: [mail], grants: [{GRANT}], forbids: [smtp]}}"
+WAIVER = (
+    '{forbid: web/smtp, service: smtp, to: relays, reason: ticket 4711, owner: ops, expires: "2027-01-31T00:00:00Z"}'
+)
 _GRANT_KEYS = ("service", "to", "interface", "user", "group", "containers", "limit", "expires", "reason")
 _FORBID_KEYS = ("name", "service", "to", "except")
+_WAIVER_KEYS = ("forbid", "service", "to", "reason", "owner", "expires")
 _PROFILE_KEYS = ("groups", "grants", "forbids", "accepts", "probes")
+# Those of times that may be moved from zone to zone.
+_YEARS = range(1971, 9999)
 _ANY = (Term("any", "any"),)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How far ahead a waiver may expire: at ``latest``, ``days`` from now."""
+
+    latest: str
+    days: int
 
 
 @dataclass(frozen=True)
@@ -115,7 +130,7 @@ def _read_limit(value: Any, place: Place) -> RateLimit:
 
 def _read_time(value: Any, place: Place) -> str:
     """Return a time in UTC as the data contract writes it; YAML makes a datetime of one without quotes."""
-    if isinstance(value, datetime) and value.tzinfo is not None:
+    if isinstance(value, datetime) and value.tzinfo is not None and value.year in _YEARS:
         value = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return format_time(read_by(parse_time, value, place))
 
@@ -142,6 +157,34 @@ def _read_forbid(value: Any, place: Place, label: str, language: Language) -> Fo
     return Forbid(place, label, name, service, to, without)
 
 
+def read_waivers(value: Any, place: Place, label: str, language: Language, bound: Bound) -> tuple[Waiver, ...]:
+    """Return the waivers of a list."""
+    items = read_list(value, place, example=f"[{WAIVER}]")
+    return tuple(_read_waiver(item, place.item(index), label, language, bound) for index, item in enumerate(items))
+
+
+def _read_waiver(value: Any, place: Place, label: str, language: Language, bound: Bound) -> Waiver:
+    options = read_mapping(value, place, keys=_WAIVER_KEYS, example=WAIVER)
+    for key in _WAIVER_KEYS:
+        if key not in options:
+            place.fail(f"the waiver has no '{key}'", f"Write it like {WAIVER}")
+    expires = _read_time(options["expires"], place.key("expires"))
+    if expires > bound.latest:
+        what = f"{expires} is more than {bound.days} days ahead, and a waiver is not for ever"
+        mend = "Let it expire earlier and renew it, or raise egress_firewall_waiver_days"
+        place.key("expires").fail(what, mend)
+    return Waiver(
+        place,
+        label,
+        read_text(options["forbid"], place.key("forbid"), example="web/smtp"),
+        find_service(options["service"], place.key("service"), language.services),
+        read_terms(options["to"], place.key("to"), language.words),
+        read_text(options["reason"], place.key("reason"), example="ticket 4711"),
+        read_text(options["owner"], place.key("owner"), example="ops"),
+        expires,
+    )
+
+
 def read_profiles(value: Any, place: Place, language: Language) -> dict[str, Profile]:
     """Return the profiles that ship, with what the inventory adds and replaces, then the inventory's own."""
     shipped = Place("shipped profiles")
@@ -151,6 +194,8 @@ def read_profiles(value: Any, place: Place, language: Language) -> dict[str, Pro
     }
     for name, options in read_mapping(value, place, example=f"{{mail: {PROFILE}}}").items():
         read_name(name, place.key(name))
+        if name in REFUSED:
+            refuse(place.key(name), f"the profile {name}")
         before = profiles.get(name, Profile(name, (name,)))
         after = _read_profile(options, place.key(name), before, language)
         _check_applies(after, place.key(name), name in PROFILES, language)

@@ -7,16 +7,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from time import time
 from typing import Any
 
 from ansible_collections.palisade.egress.plugins.module_utils._model import Addresses
-from ansible_collections.palisade.egress.plugins.module_utils._values import BadValueError, parse_addresses
+from ansible_collections.palisade.egress.plugins.module_utils._values import BadValueError, format_time, parse_addresses
 from ansible_collections.palisade.egress.plugins.plugin_utils import _networks
 from ansible_collections.palisade.egress.plugins.plugin_utils._declarations import (
+    Bound,
     Language,
     read_forbids,
     read_grants,
     read_profiles,
+    read_waivers,
     refuse,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX, Inventory
@@ -28,7 +31,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Profile,
     Settings,
 )
-from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE
+from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, REFUSED
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     Place,
     nearest,
@@ -38,6 +41,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     read_list,
     read_mapping,
     read_name,
+    read_number,
     shown,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._services import read_services
@@ -58,16 +62,19 @@ _CHOICES = {
     "mode": ("enforce", "audit"),
     "input": ("guard", "closed", "off"),
     "live_flows": ("end", "keep"),
+    "boot_failure": ("closed", "open"),
 }
+_DAY = 86400
+_MOST_DAYS = 36500
+_NUMBERS = {"confirm_timeout": (0, 3600), "generations": (1, 1000)}
 # What the design knows and this version cannot do.
 _REFUSED = {"mode": "audit", "input": "closed", "backend": "iptables"}
 
 
-def digest(inventory: Inventory) -> Fleet:
-    """Return the fleet; raises ``PolicyError`` for the first thing that is wrong with the inventory."""
+def digest(inventory: Inventory, now: float | None = None) -> Fleet:
+    """Return the fleet as it is ``now``; raises ``PolicyError`` for the first thing that is wrong with it."""
+    seconds = int(time() if now is None else now)
     check_names(inventory)
-    if fleet_value(inventory, "assertions") != []:
-        refuse(Place(PREFIX + "assertions"), "an assertion")
     services = read_services(fleet_value(inventory, "services"), Place(PREFIX + "services"))
     networks = fleet_value(inventory, "networks")
     words = Vocabulary(_network_names(networks), inventory.groups, frozenset(inventory.hosts))
@@ -75,9 +82,10 @@ def digest(inventory: Inventory) -> Fleet:
     definitions = {**_networks.SHIPPED, **_read_networks(networks, Place(PREFIX + "networks"), words)}
     profiles = read_profiles(fleet_value(inventory, "profiles"), Place(PREFIX + "profiles"), language)
     variables = suffixed(inventory)
-    overlays = _read_overlays(variables, language)
+    overlays = _read_overlays(variables, language, _read_bound(inventory, seconds))
     hosts = _read_hosts(inventory, profiles, variables)
-    return Fleet(hosts, inventory.groups, services, definitions, profiles, overlays)
+    _check_refused(hosts, inventory.groups)
+    return Fleet(hosts, inventory.groups, services, definitions, profiles, overlays, format_time(seconds))
 
 
 def _network_names(value: Any) -> frozenset[str]:
@@ -94,27 +102,41 @@ def _read_networks(value: Any, place: Place, words: Vocabulary) -> dict[str, Def
     return {name: read_definition(v, place.key(name), words) for name, v in value.items()}
 
 
-def _read_overlays(variables: Iterable[Suffixed], language: Language) -> dict[str, Overlay]:
+def _read_bound(inventory: Inventory, now: int) -> Bound:
+    place = Place(PREFIX + "waiver_days")
+    days = read_number(fleet_value(inventory, "waiver_days"), place, 1, _MOST_DAYS)
+    return Bound(format_time(now + days * _DAY), days)
+
+
+def _read_overlays(variables: Iterable[Suffixed], language: Language, bound: Bound) -> dict[str, Overlay]:
     """Return what the suffixed variables say, by suffix."""
     found: dict[str, dict[str, Any]] = {}
     for variable in variables:
         if variable.members:
-            found.setdefault(variable.suffix, {})[variable.kind] = _read_suffixed(variable, language)
+            found.setdefault(variable.suffix, {})[variable.kind] = _read_suffixed(variable, language, bound)
     return {
-        suffix: Overlay(suffix, kinds.get("allow", ()), kinds.get("forbid", ()), kinds.get("networks", {}))
+        suffix: Overlay(
+            suffix,
+            kinds.get("allow", ()),
+            kinds.get("forbid", ()),
+            kinds.get("networks", {}),
+            kinds.get("waivers", ()),
+        )
         for suffix, kinds in found.items()
     }
 
 
-def _read_suffixed(variable: Suffixed, language: Language) -> Any:
+def _read_suffixed(variable: Suffixed, language: Language, bound: Bound) -> Any:
     if variable.kind == "allow":
         return read_grants(variable.value, variable.place, variable.suffix, language)
     if variable.kind == "forbid":
         return read_forbids(variable.value, variable.place, variable.suffix, language)
     if variable.kind == "networks":
         return _read_redefinitions(variable.value, variable.place, language.words)
+    if variable.kind == "waivers":
+        return read_waivers(variable.value, variable.place, variable.suffix, language, bound)
     if variable.value != []:
-        refuse(variable.place, "a waiver" if variable.kind == "waivers" else "an inbound accept")
+        refuse(variable.place, "an inbound accept")
     return ()
 
 
@@ -145,6 +167,17 @@ def _read_hosts(
     }
 
 
+def _check_refused(hosts: Mapping[str, Host], groups: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse hosts of a profile that this version does not have: they would be cut off rather than fenced."""
+    for profile in REFUSED:
+        for name in groups.get(profile, ()):
+            if hosts[name].settings.managed and hosts[name].settings.state == "present":
+                what = f"the host is in the group {profile}, a profile that is not supported by this version"
+                Place(f"{PREFIX}profiles.{profile}", name).fail(
+                    what, f"Take it out of the group, or set {PREFIX}managed: false"
+                )
+
+
 def _profiles_of(groups: Iterable[str], profiles: Mapping[str, Profile]) -> tuple[str, ...]:
     """Return the profiles of a host in these groups: base, and those that list one of the groups."""
     mine = frozenset(groups)
@@ -166,8 +199,12 @@ def _read_settings(inventory: Inventory, host: str) -> Settings:
     for kind, choices in _CHOICES.items():
         if inventory.shows(host, PREFIX + kind):
             chosen[kind] = _read_choice(inventory.value(host, PREFIX + kind), Place(PREFIX + kind, host), kind, choices)
-    if inventory.shows(host, PREFIX + "managed"):
-        chosen["managed"] = read_flag(inventory.value(host, PREFIX + "managed"), Place(PREFIX + "managed", host))
+    for kind in ("managed", "persist"):
+        if inventory.shows(host, PREFIX + kind):
+            chosen[kind] = read_flag(inventory.value(host, PREFIX + kind), Place(PREFIX + kind, host))
+    for kind, (low, high) in _NUMBERS.items():
+        if inventory.shows(host, PREFIX + kind):
+            chosen[kind] = read_number(inventory.value(host, PREFIX + kind), Place(PREFIX + kind, host), low, high)
     if inventory.shows(host, PREFIX + "router"):
         place = Place(PREFIX + "router", host)
         if read_mapping(inventory.value(host, PREFIX + "router"), place, example="{}"):

@@ -5,15 +5,16 @@
 """The inventory as plain data. Private to this collection.
 
 This is the only file that knows the insides of ansible. It relies on private interfaces of ansible-core (2.19 and
-later): the attributes of ``HostVars`` and the constructors of it and of ``VariableManager``. There is no public way to
-ask for the variables of the *inventory* alone; and the difference is one of security: a fact comes from a managed
-host, and no host may widen its own policy.
+later): the attributes of ``HostVars`` and the constructors of it, of ``VariableManager`` and of ``InventoryManager``.
+There is no public way to ask for the variables of the *inventory* alone; and the difference is one of security: a
+fact comes from a managed host, and no host may widen its own policy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
@@ -86,6 +87,24 @@ class Inventory:
         except AnsibleError as error:
             what = " ".join(str(error).split()).rstrip(".")
             raise PolicyError(str(Place(name, host)), f"its template fails: {what}", _TEMPLATE_MEND) from error
+
+
+def load_inventory(path: str, hostvars: Any) -> Inventory:
+    """Return another inventory, a file or folder, read as ansible reads the one that ``hostvars`` belongs to.
+
+    The command line's variables and vault secrets are the same.
+    """
+    if not Path(path).exists():
+        raise PolicyError(path, "there is no such file or folder", "Name an inventory, or a folder with one")
+    if not hasattr(hostvars, "raw_get"):
+        raise PolicyError("hostvars", f"{kind(hostvars)} stands where hostvars belongs", "Give the variable hostvars")
+    loader = hostvars._loader
+    manager = type(hostvars._inventory)(loader=loader, sources=[str(Path(path).absolute())])
+    groups = manager.get_groups_dict()
+    if not groups.get("all"):
+        raise PolicyError(path, "ansible finds no host there", "Name an inventory that ansible can read")
+    variables = type(hostvars._variable_manager)(loader=loader, inventory=manager)
+    return Inventory(type(hostvars)(inventory=manager, variable_manager=variables, loader=loader), groups)
 
 
 def _inventory_only(hostvars: Any) -> Any:

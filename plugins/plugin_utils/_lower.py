@@ -6,13 +6,17 @@
 
 The order within a chain is the policy: what every host needs to live, then what is forbidden, then what is granted,
 then the default verdict. Forbids come before grants, so that a grant of a range or of everything leaks nothing.
+A forbid with waivers is a chain of its own, which what they exempt leaves again until they expire, for other forbids
+and the grants to decide.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
+from zlib import crc32
 
 from ansible_collections.palisade.egress.plugins.module_utils._codec import decode
 from ansible_collections.palisade.egress.plugins.module_utils._model import (
@@ -20,18 +24,20 @@ from ansible_collections.palisade.egress.plugins.module_utils._model import (
     ALL_PORTS,
     FAMILIES,
     Addresses,
+    Ruleset,
 )
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_addresses, format_ports
 from ansible_collections.palisade.egress.plugins.plugin_utils._compose import ECHO_REQUEST
+from ansible_collections.palisade.egress.plugins.plugin_utils._expiry import lapses
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Composition,
     Forbidden,
     Grant,
     Granted,
-    Part,
     Policy,
     Reach,
+    Settings,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._services import ICMP, icmp_types
 
@@ -39,7 +45,12 @@ Rule = dict[str, Any]
 Chains = dict[str, dict[str, Any]]
 
 # Beginnings of rule names that are not for profiles and groups which happen to be called so.
-_RESERVED = ("always/", "forbid/", "palisade/")
+_RESERVED = ("always/", "forbid/", "palisade/", "waiver/", "until/", "after/")
+# Chain names may be so long.
+_CHAIN_NAME = 20
+_NOT_IN_CHAINS = re.compile(r"[^a-z0-9_]")
+# Where flows are judged anew that outlived what let them begin.
+_EXPIRED = "expired"
 # A host sends these before an address is its own (RFC 4862, RFC 3810).
 _FROM_UNSPECIFIED = ["nd-neighbor-solicit", "nd-router-solicit", "mld-listener-report", "mld2-listener-report"]
 _DISCOVERY = ["nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert"]
@@ -48,28 +59,35 @@ _MLD = ["mld-listener-query", "mld-listener-report", "mld-listener-done", "mld2-
 
 def lower(policy: Policy) -> tuple[list[Rule], Chains]:
     """Return the rules and chains of one host; none where everything of ours is to go."""
+    return lower_to_ruleset(policy)[:2]
+
+
+def lower_to_ruleset(policy: Policy) -> tuple[list[Rule], Chains, Ruleset]:
+    """Return the rules and chains of one host, and the ruleset that they are."""
     if policy.settings.state == "absent":
-        return [], {}
-    rules = list(_output(policy.composition, policy.settings.default_verdict))
+        return [], {}, Ruleset()
+    rules = list(_output(policy.composition, policy.settings))
     chains: Chains = {"output": {"default": policy.settings.default_verdict}}
     if policy.settings.input == "guard":
         rules.extend(_input_guard())
         chains["input"] = {"default": "accept"}
     if not policy.composition.is_router:
         chains["forward"] = {"default": "drop"}
-    decode(rules, chains)  # what the module would refuse must not get as far as a host
-    return rules, chains
+    return rules, chains, decode(rules, chains)  # what the module would refuse must not get as far as a host
 
 
 def _rule(chain: str, name: str, action: str, **options: Any) -> Rule:
     return {"name": name, "chain": chain, "action": action, **options}
 
 
-def _output(composition: Composition, verdict: str) -> Iterator[Rule]:
+def _output(composition: Composition, settings: Settings) -> Iterator[Rule]:
     used = [granted for granted in composition.grants if granted.state in ("in use", "cut")]
+    verdict, chains = settings.default_verdict, _forbid_chains(composition.forbids)
     yield _rule("output", "always/loopback", "accept", out_interface=["lo"])
     yield from _unspecified_source(used)
     yield _rule("output", "always/spoofed-source", "drop", source_type="not:local")
+    if settings.live_flows == "end":
+        yield from _ending_rules(composition, used, verdict, chains)
     yield _rule("output", "always/established", "accept", ctstate=["established"])
     for protocol in ("icmp", "icmpv6"):
         yield _rule("output", f"always/related-{protocol}", "accept", protocol=protocol, ctstate=["related"])
@@ -78,9 +96,11 @@ def _output(composition: Composition, verdict: str) -> Iterator[Rule]:
     yield _rule("output", "always/mld", "accept", protocol="icmpv6", icmp_type=_MLD)
     yield _rule("output", "always/igmp", "accept", protocol="igmp")
     for forbidden in composition.forbids:
-        yield from _forbid_rules(forbidden, verdict)
+        yield from _forbid_rules("output", forbidden, verdict, chains)
     for granted in used:
-        yield from _grant_rules(granted)
+        yield from _grant_rules("output", granted)
+    for forbidden in composition.forbids:
+        yield from _waiver_rules(forbidden, verdict, chains)
 
 
 def _unspecified_source(used: Iterable[Granted]) -> Iterator[Rule]:
@@ -93,17 +113,20 @@ def _unspecified_source(used: Iterable[Granted]) -> Iterator[Rule]:
         protocol="icmpv6",
         icmp_type=_FROM_UNSPECIFIED,
     )
-    interfaces = {name for granted in used if _is_dhcp(granted) for name in granted.grant.interface}
-    if interfaces:
+    by_end: dict[str | None, set[str]] = {}
+    for granted in (granted for granted in used if granted.grant.interface and _is_dhcp(granted)):
+        by_end.setdefault(granted.grant.expires, set()).update(granted.grant.interface)
+    for expires, interfaces in by_end.items():
         yield _rule(
             "output",
-            "always/unspecified-source-dhcp",
+            "always/unspecified-source-dhcp" + (f"/{expires}" if expires else ""),
             "accept",
             source=["0.0.0.0/32"],
             protocol="udp",
             source_ports=["68"],
             destination_ports=["67"],
             out_interface=sorted(interfaces),
+            **_until(expires),
         )
 
 
@@ -114,28 +137,92 @@ def _is_dhcp(granted: Granted) -> bool:
     )
 
 
-def _forbid_rules(forbidden: Forbidden, verdict: str) -> Iterator[Rule]:
-    name = f"forbid/{forbidden.origin}"
-    parts = forbidden.forbid.service.parts
-    for rule_name, reach in _named(name, parts, forbidden.reaches):
-        yield _rule("output", rule_name, verdict, **_matches(reach))
+def _forbid_chains(forbids: Iterable[Forbidden]) -> dict[str, str]:
+    """Return a name for the chain of each forbid that has waivers, by its origin."""
+    chains: dict[str, str] = {}
+    for origin in (forbidden.origin for forbidden in forbids if forbidden.waived):
+        name = f"forbid_{_NOT_IN_CHAINS.sub('_', origin.lower())}"[:_CHAIN_NAME]
+        if name in chains.values():
+            name = f"forbid_{crc32(origin.encode()):08x}"
+        chains[origin] = name
+    return chains
 
 
-def _grant_rules(granted: Granted) -> Iterator[Rule]:
-    reserved = granted.origin.startswith(_RESERVED) and granted.origin != ECHO_REQUEST
-    name = f"grant/{granted.origin}" if reserved else granted.origin
-    for rule_name, reach in _named(name, granted.grant.service.parts, granted.reaches):
-        yield _rule("output", rule_name, "accept", **_matches(reach), **_conditions(granted.grant))
+def _forbid_rules(chain: str, forbidden: Forbidden, verdict: str, chains: dict[str, str]) -> Iterator[Rule]:
+    name, several = f"forbid/{forbidden.origin}", len(forbidden.forbid.service.parts) > 1
+    for rule_name, reach in _named(name, forbidden.reaches, several=several):
+        if forbidden.waived:
+            yield _rule(chain, rule_name, "jump", target=chains[forbidden.origin], **_matches(reach))
+        else:
+            yield _rule(chain, rule_name, verdict, **_matches(reach))
 
 
-def _named(name: str, parts: tuple[Part, ...], reaches: Iterable[Reach]) -> Iterator[tuple[str, Reach]]:
-    """Yield a name for each part, with its protocol where the service has several parts."""
+def _waiver_rules(forbidden: Forbidden, verdict: str, chains: dict[str, str]) -> Iterator[Rule]:
+    """Yield the chain of a forbid with waivers: what is forbidden comes here, and what they exempt leaves again."""
+    if not forbidden.waived:
+        return
+    chain = chains[forbidden.origin]
+    for waived in forbidden.waived:
+        for name, reach in _named(f"waiver/{waived.origin}", waived.reaches, several=len(waived.reaches) > 1):
+            yield _rule(chain, name, "return", **_matches(reach), **_until(waived.waiver.expires))
+    yield _rule(chain, f"forbid/{forbidden.origin}", verdict)
+
+
+def _grant_rules(chain: str, granted: Granted, *, is_flow: bool = False) -> Iterator[Rule]:
+    """Yield the rules of a grant; one that asks about a flow does not bound how many begin."""
+    for rule_name, reach in _named(
+        _grant_name(granted.origin), granted.reaches, several=len(granted.grant.service.parts) > 1
+    ):
+        conditions = _conditions(granted.grant)
+        if is_flow:
+            conditions.pop("limit", None)
+        yield _rule(chain, rule_name, "accept", **_matches(reach), **conditions)
+
+
+def _grant_name(origin: str) -> str:
+    """Return what the rules of a grant are called: by its origin, unless it looks like one of another kind."""
+    return f"grant/{origin}" if origin.startswith(_RESERVED) and origin != ECHO_REQUEST else origin
+
+
+def _ending_rules(
+    composition: Composition, used: Iterable[Granted], verdict: str, chains: dict[str, str]
+) -> Iterator[Rule]:
+    """Let flows that began here live until what let them begin expires, and no longer, unless something else does.
+
+    Neither owner nor rate are asked for before: who closes a socket no longer owns what it has still to send.
+    """
+    found = lapses(composition)
+    for lapse in found:
+        name = _grant_name(lapse.origin) if lapse.kind == "grant" else f"waiver/{lapse.origin}"
+        flow: Rule = {"ctstate": ["established"], "ct_direction": "original"}
+        for part_name, reach in _named(name, lapse.reaches, several=len(lapse.reaches) > 1):
+            matches = {**_matches(reach), **flow}
+            yield _rule("output", f"until/{part_name}", "accept", **matches, **_until(lapse.expires))
+            if lapse.is_shared:
+                yield _rule("output", f"after/{part_name}", "jump", target=_EXPIRED, **matches)
+            else:
+                yield _rule("output", f"after/{part_name}", verdict, **matches)
+    if any(lapse.is_shared for lapse in found):
+        for forbidden in composition.forbids:
+            if forbidden.waived:
+                yield from _forbid_rules(_EXPIRED, forbidden, verdict, chains)
+        for granted in used:
+            yield from _grant_rules(_EXPIRED, granted, is_flow=True)
+        yield _rule(_EXPIRED, "always/expired", verdict)
+
+
+def _named(name: str, reaches: Iterable[Reach], *, several: bool) -> Iterator[tuple[str, Reach]]:
+    """Yield a name for each part, with its protocol where there are ``several``."""
     seen: dict[str, int] = {}
     for reach in reaches:
         protocol = reach.part.protocol
         seen[protocol] = seen.get(protocol, 0) + 1
         number = "" if seen[protocol] == 1 else f"/{seen[protocol]}"
-        yield (name if len(parts) == 1 else f"{name}/{protocol}{number}"), reach
+        yield (f"{name}/{protocol}{number}" if several else name), reach
+
+
+def _until(expires: str | None) -> Rule:
+    return {} if expires is None else {"expires": expires}
 
 
 def _matches(reach: Reach) -> Rule:
@@ -178,9 +265,7 @@ def _conditions(grant: Grant) -> Rule:
     if grant.limit is not None:
         burst = {} if grant.limit.burst is None else {"burst": grant.limit.burst}
         options["limit"] = {"rate": grant.limit.rate, **burst, "per": grant.limit.per, "mode": "under"}
-    if grant.expires is not None:
-        options["expires"] = grant.expires
-    return options
+    return {**options, **_until(grant.expires)}
 
 
 def _input_guard() -> Iterator[Rule]:

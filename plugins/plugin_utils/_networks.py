@@ -18,7 +18,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Pl
 # nobody finds out why.
 DEMANDED = ("resolvers", "time_servers")
 # Networks that shipped profiles name; until the inventory defines them, these grants are not in use.
-OPTIONAL = ("mirrors", "relays", "databases", "directories", "log_sinks")
+OPTIONAL = ("mirrors", "relays", "databases", "directories", "log_sinks", "proxies", "administered", "monitored")
 
 # The IANA special-purpose address registries (RFC 6890), less what they call globally reachable, and multicast.
 _NOT_GLOBAL = parse_addresses(
@@ -68,6 +68,8 @@ def embed(ipv4: Ranges) -> Ranges:
 def join(sets: Iterable[Addresses]) -> Addresses:
     """Return what is in any of these sets."""
     sets = list(sets)
+    if len(sets) == 1:
+        return sets[0]
     return Addresses(merge(r for s in sets for r in s.ipv4), merge(r for s in sets for r in s.ipv6))
 
 

@@ -36,11 +36,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Service:
-    """A named set of protocols and ports."""
+    """A named set of protocols and ports. ``text`` is how one is written that has no name of its own."""
 
     name: str
     parts: tuple[Part, ...]
     needs_interface: bool = False
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,20 @@ class Forbid:
 
 
 @dataclass(frozen=True)
+class Waiver:
+    """Exempts a part of the forbid with this origin until ``expires``, for a reason that ``owner`` answers for."""
+
+    place: Place
+    label: str
+    forbid: str
+    service: Service
+    to: tuple[Term, ...]
+    reason: str
+    owner: str
+    expires: str
+
+
+@dataclass(frozen=True)
 class Profile:
     """A server's role. ``replaced`` names the keys in which the inventory replaces what ships."""
 
@@ -125,6 +140,7 @@ class Overlay:
     grants: tuple[Grant, ...] = ()
     forbids: tuple[Forbid, ...] = ()
     networks: Mapping[str, Definition] = field(default_factory=dict)
+    waivers: tuple[Waiver, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,10 @@ class Settings:
     input: str = "guard"
     backend: str = "auto"
     live_flows: str = "end"
+    confirm_timeout: int = 30
+    persist: bool = True
+    generations: int = 5
+    boot_failure: str = "closed"
 
 
 @dataclass(frozen=True)
@@ -153,7 +173,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The digest of the whole inventory."""
+    """The digest of the whole inventory. ``now`` is when it was made, as the data contract writes times."""
 
     hosts: Mapping[str, Host]
     groups: Mapping[str, tuple[str, ...]]
@@ -161,6 +181,7 @@ class Fleet:
     networks: Mapping[str, Definition]
     profiles: Mapping[str, Profile]
     overlays: Mapping[str, Overlay]
+    now: str
 
 
 @dataclass(frozen=True)
@@ -175,9 +196,10 @@ class Reach:
 class Granted:
     """A grant as one host has it.
 
-    ``state`` is ``in use``, ``cut`` (forbids take some of it), ``withheld`` (they take all) or ``not in use`` (its
-    network is not defined); ``by`` names those forbids. ``reaches`` are the parts of which something is left. They are
-    not narrowed to it: forbids come first in the kernel too, and a rule that reads as it was written is worth more.
+    ``state`` is ``in use``, ``cut`` (forbids take some of it), ``withheld`` (they take all), ``expired`` or ``not in
+    use`` (its network is not defined); ``by`` names those forbids. ``reaches`` are the parts of which something is
+    left. They are not narrowed to it: forbids come first in the kernel too, and a rule that reads as it was written is
+    worth more.
     """
 
     origin: str
@@ -188,12 +210,22 @@ class Granted:
 
 
 @dataclass(frozen=True)
+class Waived:
+    """A waiver as one host has it: ``reaches`` are what it exempts of its forbid, and nothing else."""
+
+    origin: str
+    waiver: Waiver
+    reaches: tuple[Reach, ...]
+
+
+@dataclass(frozen=True)
 class Forbidden:
-    """A forbid as one host has it."""
+    """A forbid as one host has it, with the waivers of it that have not expired."""
 
     origin: str
     forbid: Forbid
     reaches: tuple[Reach, ...]
+    waived: tuple[Waived, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,14 @@ def read_flag(value: Any, place: Place) -> bool:
     return value
 
 
+def read_number(value: Any, place: Place, low: int, high: int) -> int:
+    """Return a whole number within bounds; text that holds one counts, as templates give it."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(text, str) and re.fullmatch("[0-9]{1,9}", text) and low <= int(text) <= high:
+        return int(text)
+    place.fail(f"{kind(value)} stands where a number belongs", f"Write one from {low} to {high}")
+
+
 def read_by(parse: Callable[[Any], T], value: Any, place: Place) -> T:
     """Return what a parser of the data contract makes of this value."""
     try:

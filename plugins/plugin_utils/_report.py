@@ -9,29 +9,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.palisade.egress.plugins.plugin_utils._compile import compile_fleet
-from ansible_collections.palisade.egress.plugins.plugin_utils._fleet import digest
+from ansible_collections.palisade.egress.plugins.module_utils._values import parse_time
+from ansible_collections.palisade.egress.plugins.plugin_utils._idle import notices as idle_notices
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
-from ansible_collections.palisade.egress.plugins.plugin_utils._lower import lower
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Composition,
     Forbidden,
     Granted,
     Policy,
-    Settings,
     Term,
+    Waived,
 )
+from ansible_collections.palisade.egress.plugins.plugin_utils._ruled import Lowered, rule
+
+# What the role goes by, beside rules and chains.
+_SETTINGS = ("state", "backend", "live_flows", "confirm_timeout", "persist", "generations", "boot_failure")
 
 
-def policies(inventory: Inventory) -> dict[str, dict[str, Any]]:
+def policies(inventory: Inventory, now: float | None = None) -> dict[str, dict[str, Any]]:
     """Return the policy of every managed host with its rules; hosts with equal policy share one object."""
-    shared: dict[tuple[int, Settings], dict[str, Any]] = {}
-    compiled = compile_fleet(digest(inventory))
-    for policy in compiled.values():
-        key = (id(policy.composition), policy.settings)
-        if key not in shared:
-            shared[key] = _report(policy)
-    return {host: shared[id(policy.composition), policy.settings] for host, policy in compiled.items()}
+    ruled = rule(inventory, now)
+    seconds = parse_time(ruled.fleet.now)
+    shared: dict[int, dict[str, Any]] = {}
+    for host, lowered in ruled.lowered.items():
+        if id(lowered) not in shared:
+            shared[id(lowered)] = _report(ruled.policies[host], lowered, seconds)
+    return {host: shared[id(lowered)] for host, lowered in ruled.lowered.items()}
 
 
 def compile_policies(hostvars: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -39,20 +42,18 @@ def compile_policies(hostvars: Mapping[str, Any], groups: Mapping[str, Any]) -> 
     return policies(Inventory(hostvars, groups))
 
 
-def _report(policy: Policy) -> dict[str, Any]:
-    rules, chains = lower(policy)
+def _report(policy: Policy, lowered: Lowered, now: int) -> dict[str, Any]:
     composition = policy.composition
     return {
         "profiles": list(composition.profiles),
         "router": composition.is_router,
-        "state": policy.settings.state,
-        "backend": policy.settings.backend,
-        "live_flows": policy.settings.live_flows,
+        "settings": {name: getattr(policy.settings, name) for name in _SETTINGS},
         **_grants(composition),
         "forbids": [_forbid(forbidden) for forbidden in composition.forbids],
-        "notices": list(composition.notices),
-        "rules": rules,
-        "chains": chains,
+        "waivers": [_waiver(waived) for forbidden in composition.forbids for waived in forbidden.waived],
+        "notices": [*composition.notices, *idle_notices(composition, lowered.ruleset, now)],
+        "rules": lowered.rules,
+        "chains": lowered.chains,
     }
 
 
@@ -92,6 +93,19 @@ def _forbid(forbidden: Forbidden) -> dict[str, Any]:
     forbid = forbidden.forbid
     excepted = {"except": _texts(forbid.without)} if forbid.without else {}
     return {"origin": forbidden.origin, "service": forbid.service.name, "to": _texts(forbid.to), **excepted}
+
+
+def _waiver(waived: Waived) -> dict[str, Any]:
+    waiver = waived.waiver
+    return {
+        "origin": waived.origin,
+        "forbid": waiver.forbid,
+        "service": waiver.service.name,
+        "to": _texts(waiver.to),
+        "reason": waiver.reason,
+        "owner": waiver.owner,
+        "expires": waiver.expires,
+    }
 
 
 def _texts(terms: tuple[Term, ...]) -> list[str]:

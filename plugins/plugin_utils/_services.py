@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -61,24 +62,35 @@ def _shipped() -> Mapping[str, Service]:
 
 
 def find_service(value: Any, place: Place, services: Mapping[str, Service]) -> Service:
-    """Return the service of this name."""
+    """Return the service of this name, or the one that is defined on the spot."""
+    if isinstance(value, dict):
+        parts = tuple(read_parts(value, place))
+        return Service(_name_of(value), parts, text=json.dumps(value))
     if not isinstance(value, str):
-        place.fail(f"{shown(value)} stands where the name of a service belongs", "Write it like https, one a grant")
+        mend = f"Write it like https, one a grant, or like {EXAMPLE}"
+        place.fail(f"{shown(value)} stands where the name of a service belongs", mend)
     if value not in services:
         hint = nearest(value, services)
         place.fail(f"unknown service {shown(value)}", f"{hint}Services of your own go into egress_firewall_services")
     return services[value]
 
 
+def _name_of(options: Mapping[str, Any]) -> str:
+    """Return what a service without a name is called: the words that define it, like tcp-6000-6010."""
+    values = (options[key] for key in ("family", "protocol", "ports", "source_ports", "icmp_types") if key in options)
+    words = (value if isinstance(value, list) else [value] for value in values)
+    return "-".join("+".join(str(item) for item in items) for items in words)
+
+
 def _read_service(name: str, value: Any, place: Place) -> Service:
     parts: list[Part] = []
     items = read_some(value, place, example=EXAMPLE)
     for index, item in enumerate(items):
-        parts.extend(_read_parts(item, place.item(index) if isinstance(value, list) else place))
+        parts.extend(read_parts(item, place.item(index) if isinstance(value, list) else place))
     return Service(name, tuple(parts), name in NEEDS_INTERFACE)
 
 
-def _read_parts(value: Any, place: Place) -> list[Part]:
+def read_parts(value: Any, place: Place) -> list[Part]:
     """Return a part for each protocol of one definition."""
     options = read_mapping(value, place, keys=_KEYS, example=EXAMPLE)
     if "protocol" not in options:

@@ -17,7 +17,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Pl
 # What composes over groups: its variables carry a suffix.
 SUFFIXED = ("allow", "forbid", "waivers", "accept", "networks")
 # What there is once for the whole fleet.
-FLEET: Mapping[str, Any] = {"assertions": [], "profiles": {}, "services": {}, "networks": {}}
+FLEET: Mapping[str, Any] = {"assertions": [], "profiles": {}, "services": {}, "networks": {}, "waiver_days": 366}
 # What each host has for itself.
 HOST: Mapping[str, Any] = {
     "addresses": [],
@@ -29,6 +29,10 @@ HOST: Mapping[str, Any] = {
     "live_flows": "end",
     "backend": "auto",
     "state": "present",
+    "confirm_timeout": 30,
+    "persist": True,
+    "generations": 5,
+    "boot_failure": "closed",
 }
 DEFAULTS = {**FLEET, **HOST}
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")

@@ -96,7 +96,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str], str]] = {
         {"all": NETWORKS},
         {"vars": {"egress_firewall_mode": "enforce"}},
         [],
-        "policy.state == 'present'",
+        "policy.settings.state == 'present'",
     ),
     "misspelt service": (
         {"all": NETWORKS, "web": {"egress_firewall_allow__web": [{"service": "htps", "to": "any"}]}},

@@ -8,7 +8,12 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from ansible_collections.palisade.egress.plugins.plugin_utils._report import compile_policies
+from ansible_collections.palisade.egress.plugins.module_utils._values import parse_time
+from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
+from ansible_collections.palisade.egress.plugins.plugin_utils._report import policies
+
+# When all of this is compiled, so that what expires does so for ever.
+NOW = parse_time("2026-06-01T00:00:00Z")
 
 GROUPS: dict[str, list[str]] = {
     "mail": ["mail1"],
@@ -56,4 +61,4 @@ def changed(target: str, variables: dict[str, Any], groups: dict[str, list[str]]
     hostvars = site()
     for host in members(target):
         hostvars[host].update(deepcopy(variables))
-    return compile_policies(hostvars, {"all": list(HOSTS), **GROUPS, **(groups or {})})
+    return policies(Inventory(hostvars, {"all": list(HOSTS), **GROUPS, **(groups or {})}), NOW)

@@ -48,6 +48,9 @@ WORDS = [
     "off",
     "drop",
     "base",
+    "web/smtp",
+    "2026-12-31T00:00:00Z",
+    "container_host",
 ]
 KEYS = [
     "service",
@@ -64,6 +67,8 @@ KEYS = [
     "include",
     "groups",
     "grants",
+    "forbid",
+    "owner",
     "forbids",
     "accepts",
     "probes",
@@ -115,8 +120,23 @@ SERVICE = st.fixed_dictionaries(
     {"protocol": st.one_of(st.sampled_from(["tcp", "icmp", "icmpv6", "esp", "any", 47]), YAML)},
     optional={key: st.one_of(st.lists(WORD, max_size=3), YAML) for key in ("ports", "source_ports", "icmp_types")},
 )
+ON_THE_SPOT = st.fixed_dictionaries(
+    {"service": st.one_of(SERVICE, st.just("smtp")), "to": NETWORK}, optional={"except": NETWORK, "expires": WORD}
+)
+WAIVER = st.fixed_dictionaries(
+    {
+        "forbid": st.one_of(st.just("web/smtp"), YAML),
+        "service": st.one_of(st.sampled_from(["smtp", "any", "dns"]), SERVICE),
+        "to": NETWORK,
+        "reason": st.one_of(WORD, YAML),
+        "owner": st.one_of(WORD, YAML),
+        "expires": st.one_of(st.just("2026-12-31T00:00:00Z"), st.datetimes(timezones=st.timezones()), YAML),
+    }
+)
 SHAPED = st.one_of(
     st.lists(GRANT, max_size=3),
+    st.lists(ON_THE_SPOT, max_size=3),
+    st.lists(WAIVER, max_size=3),
     st.dictionaries(st.sampled_from(KEYS), NETWORK, max_size=4),
     st.dictionaries(st.sampled_from(KEYS), SERVICE, max_size=3),
     st.dictionaries(

@@ -150,6 +150,81 @@ all  | allow__web      | [{service: ssh, to: any, expires: 2027-01-31 10:00:00}]
 all  | allow__web      | [{service: ssh, to: any, expires: tomorrow}] | allow__web[0].expires on host web1 | is not a time in UTC | quotes
 all  | allow__web      | [{service: ssh, to: any, reason: ~}]       | allow__web[0].reason on host web1  | nothing (null) stands where text | Write it like
 all  | allow__web      | [{service: ssh, to: any, containers: x}]   | allow__web[0].containers on host web1 | not supported by this version | Take it out
+# Waivers
+all  | waivers__web | ~ | waivers__web on host web1 | nothing (null) stands where a list belongs | [{forbid: web/smtp, service: smtp, to: relays
+all  | waivers__web | {forbid: web/smtp} | waivers__web on host web1 | a mapping stands where a list belongs | owner: ops
+all  | waivers__web | web/smtp | waivers__web on host web1 | 'web/smtp' stands where a list belongs | Write it like [{forbid
+all  | waivers__web | [web/smtp] | waivers__web[0] on host web1 | 'web/smtp' stands where a mapping belongs | Write it like {forbid
+all  | waivers__web | [~] | waivers__web[0] on host web1 | nothing (null) stands where a mapping belongs | Write it like {forbid
+all  | waivers__web | [{service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0] on host web1 | the waiver has no 'forbid' | expires: "2027-01-31T00:00:00Z"}
+all  | waivers__web | [{forbid: web/smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0] on host web1 | the waiver has no 'service' | expires: "2027-01-31T00:00:00Z"}
+all  | waivers__web | [{forbid: web/smtp, service: smtp, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0] on host web1 | the waiver has no 'to' | expires: "2027-01-31T00:00:00Z"}
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0] on host web1 | the waiver has no 'reason' | expires: "2027-01-31T00:00:00Z"}
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0] on host web1 | the waiver has no 'owner' | expires: "2027-01-31T00:00:00Z"}
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o}] | waivers__web[0] on host web1 | the waiver has no 'expires' | expires: "2027-01-31T00:00:00Z"}
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z", until: tomorrow}] | waivers__web[0] on host web1 | unknown key 'until' | Write it like {forbid
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z", reson: x}] | waivers__web[0] on host web1 | unknown key 'reson' | Did you mean 'reason'?
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z", except: any}] | waivers__web[0] on host web1 | unknown key 'except' | Write it like {forbid
+all  | waivers__web | [{forbid: web/smpt, service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].forbid on host web1 | this host has no forbid 'web/smpt', so that the waiver exempts nothing | Did you mean 'web/smtp'?
+all  | waivers__web | [{forbid: smtp, service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].forbid on host web1 | this host has no forbid 'smtp' | Did you mean 'web/smtp'?
+all  | waivers__web | [{forbid: mail/dns, service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].forbid on host web1 | this host has no forbid 'mail/dns' | Known are web/smtp.
+all  | waivers__web | [{forbid: '', service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].forbid on host web1 | empty text stands where text belongs | Write it like web/smtp
+all  | waivers__web | [{forbid: ~, service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].forbid on host web1 | nothing (null) stands where text belongs | Write it like web/smtp
+all  | waivers__web | [{forbid: [web/smtp], service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].forbid on host web1 | a list stands where text belongs | Write it like web/smtp
+all  | waivers__web | [{forbid: web/smtp, service: submission, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0] on host web1 | it exempts nothing, as 'web/smtp' forbids smtp to any, and submission to relays is no part of that | Mend 'service' and 'to'
+all  | waivers__web | [{forbid: web/smtp, service: {protocol: udp, ports: [25]}, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0] on host web1 | udp-25 to relays is no part of that | Mend 'service' and 'to'
+all  | waivers__web | [{forbid: web/smtp, service: smpt, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].service on host web1 | unknown service 'smpt' | Did you mean 'smtp'?
+all  | waivers__web | [{forbid: web/smtp, service: 25, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].service on host web1 | the number 25 stands where the name of a service belongs | {protocol: tcp, ports: [8443]}
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relay, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].to on host web1 | unknown network 'relay' | Did you mean 'relays'?
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: [], reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].to on host web1 | an empty list | nothing never means all
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: mirrors, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].to on host web1 | the network 'mirrors' is not defined | Define mirrors
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: time_servers, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0] on host web1 | and smtp to time_servers is no part of that | take the waiver out
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: ~, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].reason on host web1 | nothing (null) stands where text belongs | ticket 4711
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: ' ', owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].reason on host web1 | empty text stands where text belongs | ticket 4711
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: '', expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].owner on host web1 | empty text stands where text belongs | Write it like ops
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: [ops], expires: "2026-12-31T00:00:00Z"}] | waivers__web[0].owner on host web1 | a list stands where text belongs | Write it like ops
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o, expires: ~}] | waivers__web[0].expires on host web1 | is not a time in UTC | 2027-01-31T00:00:00Z
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o, expires: never}] | waivers__web[0].expires on host web1 | 'never' is not a time in UTC | in quotes
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o, expires: 2026-12-31}] | waivers__web[0].expires on host web1 | is not a time in UTC | in quotes
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o, expires: "2027-06-03T00:00:00Z"}] | waivers__web[0].expires on host web1 | 2027-06-03T00:00:00Z is more than 366 days ahead | raise egress_firewall_waiver_days
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o, expires: 2090-12-31T00:00:00Z}] | waivers__web[0].expires on host web1 | is more than 366 days ahead | expire earlier
+all  | waivers__web | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o, expires: "1969-12-31T23:59:59Z"}] | waivers__web[0].expires on host web1 | is not a time in UTC | in quotes
+all  | waivers__wbe | [] | waivers__wbe on host mail1 | no group or host is called 'wbe' | Did you mean 'web'?
+all  | waivers | [] | waivers on host mail1 | needs a suffix | egress_firewall_waivers__web
+all  | waiver__web | [] | waiver__web on host mail1 | unknown variable | Did you mean 'egress_firewall_waivers'?
+all  | waivers__mail | [{forbid: web/smtp, service: smtp, to: relays, reason: r, owner: o, expires: "2026-12-31T00:00:00Z"}] | waivers__mail[0].forbid on host mail1 | this host has no forbid 'web/smtp' | Known are mail/dns, mail/ftp
+all  | waiver_days | 0 | waiver_days | a number stands where a number belongs | Write one from 1 to 36500
+all  | waiver_days | -1 | waiver_days | a number stands where a number belongs | Write one from 1 to 36500
+all  | waiver_days | 36501 | waiver_days | a number stands where a number belongs | Write one from 1 to 36500
+all  | waiver_days | ~ | waiver_days | nothing (null) stands where a number belongs | Write one from 1 to 36500
+all  | waiver_days | true | waiver_days | true stands where a number belongs | Write one from 1 to 36500
+all  | waiver_days | 366d | waiver_days | text stands where a number belongs | Write one from 1 to 36500
+all  | waiver_days | [1] | waiver_days | a list stands where a number belongs | Write one from 1 to 36500
+all  | waiver_days | 1.5 | waiver_days | a number stands where a number belongs | Write one from 1 to 36500
+web1  | waiver_days | 30 | waiver_days on host web1 | host mail1 does not show it | in group_vars/all
+# Services on the spot
+all  | forbid__web | [{service: {ports: [6000-6010]}}] | forbid__web[0].service on host web1 | it has no protocol | protocol: tcp
+all  | forbid__web | [{service: {protocol: tpc}}] | forbid__web[0].service.protocol on host web1 | unknown protocol 'tpc' | one of
+all  | forbid__web | [{service: {protocol: tcp, ports: 6010-6000}}] | forbid__web[0].service.ports on host web1 | reversed | 6000-6010
+all  | forbid__web | [{service: {protocol: tcp, ports: []}}] | forbid__web[0].service.ports on host web1 | an empty list | never means all
+all  | forbid__web | [{service: {protocol: tcp, port: 25}}] | forbid__web[0].service on host web1 | unknown key 'port' | Did you mean 'ports'?
+all  | forbid__web | [{service: {protocol: esp, ports: [1]}}] | forbid__web[0].service.ports on host web1 | the protocol esp has no ports | Only tcp
+all  | forbid__web | [{service: {}}] | forbid__web[0].service on host web1 | it has no protocol | protocol: tcp
+all  | forbid__web | [{service: [smtp]}] | forbid__web[0].service on host web1 | a list stands where the name of a service belongs | protocol: tcp
+all  | forbid__web | [{service: [{protocol: tcp}]}] | forbid__web[0].service on host web1 | a list stands where the name of a service belongs | protocol: tcp
+all  | forbid__web | [{service: ~}] | forbid__web[0].service on host web1 | nothing (null) stands where the name of a service belongs | protocol: tcp
+all  | forbid__web | [{service: {name: x, protocol: tcp}}] | forbid__web[0].service on host web1 | unknown key 'name' | Write it like
+all  | forbid__web | [{service: {protocol: icmp, icmp_types: [ecko]}}] | forbid__web[0].service.icmp_types on host web1 | unknown icmp type 'ecko' | echo-request
+all  | allow__web | [{service: {ports: [1]}, to: any}] | allow__web[0].service on host web1 | it has no protocol | protocol: tcp
+all  | allow__web | [{service: {protocol: tcp, ports: [0-70000]}, to: any}] | allow__web[0].service.ports on host web1 | port 0-70000 is out of range | 0 to 65535
+all  | forbid__web | [{protocol: tcp, ports: [25]}] | forbid__web[0] on host web1 | unknown key 'protocol' | {service: dns
+all  | forbid__web | [{name: x, service: smtp, name2: y}] | forbid__web[0] on host web1 | unknown key 'name2' | Did you mean 'name'?
+all  | allow__web | [{service: {protocol: icmpv6}, to: relays}] | allow__web[0] on host web1 | icmpv6 and relays have no IP family in common | Name addresses of the family
+all  | allow__web | [{service: ssh, to: any, expires: '1969-01-01T00:00:00Z'}] | allow__web[0].expires on host web1 | is not a time in UTC | in quotes
+# Contradictions with waivers
+all  | allow__web | [{service: smtp, to: relays}] | allow__web[0] on host web1 | the forbid 'web/smtp' beats it | egress_firewall_waivers__web1: [{forbid: web/smtp, service: smtp, to: [relays], reason: …, owner: …, expires: "2026-07-01T00:00:00Z"}]
+all  | allow__web | [{service: {protocol: tcp, ports: [25]}, to: [relays, any]}] | allow__web[0] on host web1 | the forbid 'web/smtp' beats it | service: {"protocol": "tcp", "ports": [25]}, to: [relays, any], reason
+all  | allow__mail | [{service: dns, to: any}] | allow__mail[0] on host mail1 | the forbid 'mail/dns' beats it | {forbid: mail/dns, service: dns
 # Settings
 web1 | mode            | enfoce                                     | mode on host web1                  | 'enfoce' is not possible here | Did you mean 'enforce'?
 web1 | default_verdict | accept                                     | default_verdict on host web1       | 'accept' is not possible here | drop or reject
@@ -164,10 +239,9 @@ web1 | mode            | audit                                      | mode on ho
 web1 | input           | closed                                     | input on host web1                 | 'closed' is not supported by this version | Take it out
 web1 | backend         | iptables                                   | backend on host web1               | 'iptables' is not supported by this version | Take it out
 web1 | router          | {inside: {eth1: [198.51.100.0/24]}}        | router on host web1                | a border policy is not supported | Take it out
-all  | waivers__web    | [{forbid: web/smtp}]                       | waivers__web on host web1          | a waiver is not supported | Take it out
-all  | waivers__web    | ~                                          | waivers__web on host web1          | a waiver is not supported | Take it out
+all  | profiles        | {container_host: {groups: [web]}}          | profiles.container_host            | the profile container_host is not supported | Take it out
 all  | accept__web     | [{service: ssh, from: any}]                | accept__web on host web1           | an inbound accept is not supported | Take it out
-all  | assertions      | [{from: any}]                              | assertions                         | an assertion is not supported | Take it out
+all  | assertions      | [{from: any}]                              | assertions[0]                      | the assertion has no 'to' | Write it like {from: group:web
 all  | profiles        | {web: {accepts: [ssh]}}                    | profiles.web.accepts               | 'accepts' in a profile is not supported | Take it out
 all  | profiles        | {web: {probes: {}}}                        | profiles.web.probes                | 'probes' in a profile is not supported | Take it out
 # Profiles

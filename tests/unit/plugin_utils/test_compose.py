@@ -149,4 +149,4 @@ def test_long_and_odd_origins_stay_storable_and_unique() -> None:
 
 def test_absent_hosts_need_no_sound_policy() -> None:
     policy = changed("ns1", {"egress_firewall_state": "absent"})["ns1"]
-    assert (policy["state"], policy["rules"], policy["chains"]) == ("absent", [], {})
+    assert (policy["settings"]["state"], policy["rules"], policy["chains"]) == ("absent", [], {})

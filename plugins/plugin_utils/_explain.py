@@ -1,0 +1,171 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tells why a host may or may not reach something, and what would have to be written. Private to this collection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.palisade.egress.plugins.module_utils._model import FAMILIES, Rule
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
+from ansible_collections.palisade.egress.plugins.module_utils._values import format_time, parse_time
+from ansible_collections.palisade.egress.plugins.plugin_utils._analyse import Outcome
+from ansible_collections.palisade.egress.plugins.plugin_utils._assertions import Assertion, vocabulary
+from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX, Inventory
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Host, Service
+from ansible_collections.palisade.egress.plugins.plugin_utils._prove import Prover, verdict
+from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place, nearest, shown
+from ansible_collections.palisade.egress.plugins.plugin_utils._regions import AXIS, Region
+from ansible_collections.palisade.egress.plugins.plugin_utils._ruled import Ruled, rule
+from ansible_collections.palisade.egress.plugins.plugin_utils._services import find_service
+from ansible_collections.palisade.egress.plugins.plugin_utils._sources import Source, source_of, sources
+from ansible_collections.palisade.egress.plugins.plugin_utils._terms import read_terms
+from ansible_collections.palisade.egress.plugins.plugin_utils._variables import as_suffix
+from ansible_collections.palisade.egress.plugins.plugin_utils._words import describe
+
+# For how long a waiver is proposed.
+_WAIVER = 30 * 86400
+# So many kinds of packets stand in a line.
+_TOLD = 4
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Whether a host reaches a service somewhere."""
+
+    host: Host
+    to: str
+    service: Service
+    assertion: Assertion
+
+
+def explain(inventory: Inventory, source: Any, to: Any, service: Any) -> dict[str, Any]:
+    """Return whether a host may reach a service somewhere, why, and what to write if it may not."""
+    ruled = rule(inventory, prove=False)
+    question = _ask(ruled, source, to, service)
+    prover = Prover(ruled.fleet, ruled.rulesets, [question.assertion])
+    answers = _outcomes(prover, question, frozenset())
+    now = parse_time(ruled.fleet.now)
+    accepted = {outcome.accepts for outcome, regions in answers if _is_at(now, regions)}
+    whole = {frozenset((True,)): "allowed", frozenset((False,)): "denied"}.get(frozenset(accepted), "partly allowed")
+    if not prover.is_about(question.assertion, question.host):
+        Place("to").fail(
+            "no packet that leaves the host goes there", "Name addresses of others, of the service's family"
+        )
+    remedies = _remedies(ruled, prover, question) if False in accepted else []
+    reasons = [_reason(ruled, prover, question, outcome, regions) for outcome, regions in answers]
+    title = f"{question.host.name} → {question.to}, {question.service.name}: {whole}"
+    text = [title, *(f"  {reason['text']}" for reason in reasons)]
+    if remedies:
+        text += ["To allow it, write into the inventory, for instance in the variables of this host:"]
+        text += [f"  {line}" for line in remedies]
+    return {
+        "verdict": whole,
+        "reasons": reasons,
+        "remedies": remedies,
+        "text": "\n".join(text),
+    }
+
+
+def _is_at(now: int, regions: list[tuple[str, Region]]) -> bool:
+    """Tell whether some of these packets are sent now, and not only once something has expired."""
+    return any(contains(box[AXIS["time"]], now) for _family, region in regions for box in region)
+
+
+def _ask(ruled: Ruled, source: Any, to: Any, service: Any) -> _Question:
+    fleet, place = ruled.fleet, Place("from")
+    if not isinstance(source, str) or source not in fleet.hosts:
+        known = nearest(source, fleet.hosts) if isinstance(source, str) else ""
+        place.fail(f"there is no host {shown(source)}", f"{known}Name a host of the inventory")
+    if isinstance(to, str) and to in fleet.hosts and to not in fleet.networks:
+        to = f"host:{to}"
+    terms = read_terms(to, Place("to"), vocabulary(fleet))
+    wanted = find_service(_spelt(service), Place("service"), fleet.services)
+    text = ", ".join(term.text for term in terms)
+    origin = read_terms(f"host:{source}", place, vocabulary(fleet))
+    assertion = Assertion(Place("explain"), text, origin, terms, wanted.parts, "allowed")
+    return _Question(fleet.hosts[source], text, wanted, assertion)
+
+
+def _spelt(service: Any) -> Any:
+    """Return a service as the inventory writes it: on a command line, tcp/8443 is shorter."""
+    if isinstance(service, str) and "/" in service:
+        protocol, _slash, ports = service.partition("/")
+        return {"protocol": protocol, "ports": ports.split(",")}
+    return service
+
+
+def _outcomes(prover: Prover, question: _Question, gone: frozenset[tuple[str, str]]) -> list[tuple[Outcome, list[Any]]]:
+    """Return what decides, each with its packets by family."""
+    found: dict[tuple[str, str, str], tuple[Outcome, list[tuple[str, Region]]]] = {}
+    for family in FAMILIES:
+        for outcome in prover.outcomes(question.assertion, question.host, family, gone).outcomes:
+            name = outcome.rule.name if outcome.rule else ""
+            found.setdefault((outcome.chain, name, outcome.action), (outcome, []))[1].append((family, outcome.region))
+    return list(found.values())
+
+
+def _reason(
+    ruled: Ruled, prover: Prover, question: _Question, outcome: Outcome, regions: list[tuple[str, Region]]
+) -> dict[str, Any]:
+    policy = ruled.policies.get(question.host.name)
+    packets = describe(regions, prover.symbols(question.host), prover.contexts(question.host))
+    more = f"; and {len(packets) - _TOLD} kinds of packets more" if len(packets) > _TOLD else ""
+    source = outcome.rule and policy and source_of(outcome.rule.name, sources(policy.composition))
+    return {
+        "packets": packets,
+        "verdict": outcome.action,
+        "rule": outcome.rule and outcome.rule.name,
+        "chain": outcome.chain,
+        "origin": source.origin if source else None,
+        "place": source.place if source else None,
+        "limited": bool(outcome.rule and outcome.rule.limit),
+        "text": f"{'; '.join(packets[:_TOLD])}{more}: {verdict(outcome, policy)}",
+    }
+
+
+def _remedies(ruled: Ruled, prover: Prover, question: _Question) -> list[str]:
+    """Return the lines that would have to stand in the inventory: waivers of what forbids it, then a grant."""
+    waived: dict[str, None] = {}
+    gone: frozenset[tuple[str, str]] = frozenset()
+    known = sources(ruled.policies[question.host.name].composition)
+    ruleset = ruled.lowered[question.host.name].ruleset
+    while True:
+        stops = [o for o, _r in _outcomes(prover, question, gone) if not o.accepts]
+        forbids = [found for o in stops if (found := _forbid_of(o.rule, known)) and found.origin not in waived]
+        if not forbids:
+            break
+        waived.update((forbid.origin, None) for forbid in forbids)
+        gone |= {
+            (each.chain, each.name)
+            for chain in ruleset.chains
+            for each in chain.rules
+            if (found := _forbid_of(each, known)) and found.origin in waived
+        }
+    return _lines(ruled, question, list(waived), needs_grant=any(o.rule is None for o in stops))
+
+
+def _forbid_of(rule: Rule | None, known: Mapping[str, Source]) -> Source | None:
+    source = source_of(rule.name, known) if rule is not None else None
+    return source if source is not None and source.kind == "forbid" else None
+
+
+def _lines(ruled: Ruled, question: _Question, forbids: list[str], *, needs_grant: bool) -> list[str]:
+    suffix = as_suffix(question.host.name)
+    service = question.service.text or question.service.name
+    to = ", ".join(f'"{term.text}"' if ":" in term.text else term.text for term in question.assertion.to)
+    lines: list[str] = []
+    if forbids:
+        expires = format_time(parse_time(ruled.fleet.now) + _WAIVER)
+        lines.append(f"{PREFIX}waivers__{suffix}:")
+        lines += [
+            f'  - {{forbid: {forbid}, service: {service}, to: [{to}], reason: …, owner: …, expires: "{expires}"}}'
+            for forbid in forbids
+        ]
+    if needs_grant:
+        lines += [f"{PREFIX}allow__{suffix}:", f"  - {{service: {service}, to: [{to}], reason: …}}"]
+    return lines

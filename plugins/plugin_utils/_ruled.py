@@ -1,0 +1,61 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An inventory compiled down to rulesets. Private to this collection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
+from ansible_collections.palisade.egress.plugins.plugin_utils._assertions import assertions_of
+from ansible_collections.palisade.egress.plugins.plugin_utils._compile import compile_fleet
+from ansible_collections.palisade.egress.plugins.plugin_utils._fleet import digest
+from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
+from ansible_collections.palisade.egress.plugins.plugin_utils._lower import lower_to_ruleset
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Fleet, Policy, Settings
+from ansible_collections.palisade.egress.plugins.plugin_utils._prove import check
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The rules and chains of a policy, as plain data and as the ruleset that they are."""
+
+    rules: list[dict[str, Any]]
+    chains: dict[str, dict[str, Any]]
+    ruleset: Ruleset
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """A fleet, and the policy and rules of each managed host; hosts with equal policy share theirs."""
+
+    fleet: Fleet
+    policies: Mapping[str, Policy]
+    lowered: Mapping[str, Lowered]
+
+    @property
+    def rulesets(self) -> dict[str, Ruleset]:
+        """The ruleset of each managed host."""
+        return {host: lowered.ruleset for host, lowered in self.lowered.items()}
+
+
+def rule(inventory: Inventory, now: float | None = None, *, prove: bool = True) -> Ruled:
+    """Return an inventory compiled; raises ``PolicyError`` where it cannot be, or where an assertion does not hold."""
+    fleet = digest(inventory, now)
+    assertions = assertions_of(inventory, fleet) if prove else ()
+    policies = compile_fleet(fleet)
+    shared: dict[tuple[int, Settings], Lowered] = {}
+    for policy in policies.values():
+        key = (id(policy.composition), policy.settings)
+        if key not in shared:
+            shared[key] = Lowered(*lower_to_ruleset(policy))
+    ruled = Ruled(
+        fleet, policies, {name: shared[id(policy.composition), policy.settings] for name, policy in policies.items()}
+    )
+    if assertions:
+        check(fleet, assertions, policies, ruled.rulesets)
+    return ruled
