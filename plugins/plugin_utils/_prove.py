@@ -120,8 +120,8 @@ class Prover:
         assertions = tuple(assertions)
         self._fleet = fleet
         self._rulesets = rulesets
-        self._views = Views(fleet)
-        self._anywhere = self._views.of(Host("", None, Settings()))
+        self.views = Views(fleet)
+        self._anywhere = self.views.of(Host("", None, Settings()))
         self._frames: dict[tuple[int, str, str], Frame] = {}
         self._more = {
             "in_interface": ("lo",),
@@ -188,7 +188,7 @@ class Prover:
         together: dict[tuple[int, int], list[Host]] = {}
         for name in named:
             host = self._fleet.hosts[name]
-            key = (id(self._rulesets.get(name, _NO_RULES)), id(self._views.of(host)))
+            key = (id(self._rulesets.get(name, _NO_RULES)), id(self.views.of(host)))
             together.setdefault(key, []).append(host)
         return list(together.values())
 
@@ -208,7 +208,7 @@ class Prover:
 
     def _meant(self, assertion: Assertion, host: Host | None) -> list[tuple[str, Region]]:
         """Return what an assertion is about that leaves a host, or (None) its parts and destinations alone."""
-        view = self._anywhere if host is None else self._views.of(host)
+        view = self._anywhere if host is None else self.views.of(host)
         to = view.resolve(assertion.to, assertion.place.key("to"), lenient=False)
         if assertion.without:
             to = minus(to, view.resolve(assertion.without, assertion.place.key("except"), lenient=False))
@@ -224,41 +224,61 @@ class Prover:
         for family, region in meant:
             whole = self.frame(ruleset, family, "output")
             for outcome in walk(whole, "output", region).outcomes:
-                for host in hosts:
-                    mine = _elsewhere(outcome.region, host, family)
-                    found = mine and self._judge(assertion, host, replace(outcome, region=mine), whole)
-                    if found:
-                        return replace(found, more=len(hosts) - 1)
-                    if assertion.expect == "allowed" and mine:
-                        break  # receivers treat them all alike
+                if not outcome.accepts:
+                    found = self._refute_stopped(assertion, hosts, outcome, whole)
+                elif assertion.expect == "denied":
+                    found = self._refute_passing(assertion, hosts, outcome, whole)
+                else:
+                    found = self._refute_at_receivers(assertion, hosts, outcome.region, family)
+                if found:
+                    return replace(found, more=len(hosts) - 1)
         return None
 
-    def _judge(self, assertion: Assertion, host: Host, outcome: Outcome, whole: Frame) -> Refutation | None:
-        """Return a packet of an outcome at the sender that breaks the assertion, once receivers have been heard."""
-        region, decisive, at = (
-            outcome.region,
-            outcome,
-            host.name if self._rulesets.get(host.name, _NO_RULES).chains else "",
-        )
-        if outcome.accepts:
-            source = host.addresses.of(whole.family) if host.addresses else ()
-            heard = list(self.arrivals(region, whole.family, source))
-            wanted = [(name, found) for name, found in heard if found.accepts == (assertion.expect == "denied")]
-            unheard = _not_to(region, [addresses.of(whole.family) for _n, _r, addresses in self._receivers])
-            if assertion.expect == "allowed" or not unheard:
-                if not wanted:
-                    return None
-                region = [
-                    box for _n, found in wanted for other in found.region for box in within(region, shared(other))
-                ]
-                if assertion.expect == "allowed":
-                    at, decisive = wanted[0]
-            else:
-                region = unheard
-        elif assertion.expect == "denied":
-            return None
-        packet = witness(_from_own(region[0], host, whole.family), whole.family, "output", whole.symbols)
-        return Refutation(assertion, packet, host.name, self._name_of(packet), at, decisive)
+    def _refute_stopped(
+        self, assertion: Assertion, hosts: Iterable[Host], outcome: Outcome, whole: Frame
+    ) -> Refutation | None:
+        for host in hosts if assertion.expect == "allowed" else ():
+            if region := _elsewhere(outcome.region, host, whole.family):
+                return self._refutation(assertion, host, replace(outcome, region=region), whole)
+        return None
+
+    def _refute_passing(
+        self, assertion: Assertion, hosts: Iterable[Host], outcome: Outcome, whole: Frame
+    ) -> Refutation | None:
+        """Return a packet that leaves one of these hosts and that its receiver does not stop, either."""
+        for host in hosts:
+            region = _elsewhere(outcome.region, host, whole.family)
+            left = _not_to(region, [addresses.of(whole.family) for _n, _r, addresses in self._receivers])
+            if region and not left:
+                source = host.addresses.of(whole.family) if host.addresses else ()
+                arrived = (found for _name, found in self.arrivals(region, whole.family, source) if found.accepts)
+                left = [box for found in arrived for other in found.region for box in within(region, shared(other))]
+            if left:
+                return self._refutation(assertion, host, replace(outcome, region=left), whole)
+        return None
+
+    def _refute_at_receivers(
+        self, assertion: Assertion, hosts: Sequence[Host], region: Region, family: str
+    ) -> Refutation | None:
+        """Return a packet that leaves one of these hosts and that its receiver stops."""
+        source = join(host.addresses for host in hosts if host.addresses is not None).of(family)
+        region = region if len(hosts) > 1 else _elsewhere(region, hosts[0], family)
+        for name, found in self.arrivals(region, family, source):
+            if not found.accepts:
+                packet = witness(
+                    found.region[0], family, "input", self.frame(self._rulesets[name], family, "input").symbols
+                )
+                at = self._name_of(family, packet.destination)
+                sender = self._name_of(family, packet.source) or hosts[0].name
+                return Refutation(assertion, packet, sender, at, at, found)
+        return None
+
+    def _refutation(self, assertion: Assertion, host: Host, outcome: Outcome, whole: Frame) -> Refutation:
+        """Return the refutation by a packet that a host's own rules decide about."""
+        box = _from_own(outcome.region[0], host, whole.family)
+        packet = witness(box, whole.family, "output", whole.symbols)
+        at = host.name if self._rulesets.get(host.name, _NO_RULES).chains else ""
+        return Refutation(assertion, packet, host.name, self._name_of(whole.family, packet.destination), at, outcome)
 
     def arrivals(self, region: Region, family: str, source: Ranges) -> Iterator[tuple[str, Outcome]]:
         """Yield what becomes of packets at hosts that look at what comes in, with the name of such a host."""
@@ -280,14 +300,14 @@ class Prover:
                 if outcome.accepts == (assertion.expect == "denied"):
                     whole = self.frame(self._rulesets[name], family, "input")
                     packet = witness(outcome.region[0], family, "input", whole.symbols)
-                    return Refutation(assertion, packet, "", self._name_of(packet), name, outcome), True
+                    at = self._name_of(family, packet.destination)
+                    return Refutation(assertion, packet, "", at, at, outcome), True
         return None, is_about
 
-    def _name_of(self, packet: Packet) -> str:
-        """Return the name of the host that a packet goes to, if it is one."""
+    def _name_of(self, family: str, address: int) -> str:
+        """Return the name of the host with this address, if it is one."""
         hosts = self._fleet.hosts.items()
-        at = packet.destination
-        return next((n for n, h in hosts if h.addresses and contains(h.addresses.of(packet.family), at)), "")
+        return next((name for name, h in hosts if h.addresses and contains(h.addresses.of(family), address)), "")
 
 
 def _inbound(ruleset: Ruleset) -> tuple[Chain, ...]:

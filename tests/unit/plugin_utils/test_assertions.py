@@ -48,6 +48,11 @@ HOLDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (says("resolvers group:web ssh allowed"), {"egress_firewall_allow__ns1": [{"service": "ssh", "to": "any"}]}),
     ({"from": "group:web", "to": "any", "protocol": "tcp", "ports": [25], "expect": "denied"}, {}),
     (says("group:web any ping allowed"), {}),
+    # all types of ICMP are 256, and not as many as there are ports
+    (
+        {"from": "group:web", "to": "192.0.2.0/24", "protocol": "icmp", "expect": "allowed"},
+        {ALLOW: [{"service": {"protocol": "icmp", "icmp_types": list(range(256))}, "to": "192.0.2.0/24"}]},
+    ),
     # a grant bound to a user is not one to all
     (says("group:web any ssh allowed", user="backup"), {ALLOW: [{"service": "ssh", "to": "any", "user": "backup"}]}),
     (says("group:web any ssh denied", user="www"), {ALLOW: [{"service": "ssh", "to": "any", "user": "backup"}]}),
@@ -270,7 +275,8 @@ COVERED: list[tuple[dict[str, Any], list[str]]] = [
     (
         {FORBID: ["smtp"]},
         [
-            "forbid 'web/smtp/any/2' in egress_firewall_forbid__web[0] changes nothing, as it is covered by 'web/smtp/any'"
+            "forbid 'web/smtp/any/2' in egress_firewall_forbid__web[0] changes nothing, as it is covered by "
+            "'web/smtp/any'"
         ],
     ),
     # what every host needs comes before forbids
