@@ -72,12 +72,12 @@ _CLOSED_TEXT = f"""\
 nft list table {TABLE} >/dev/null 2>&1 && exit 1
 nft -f - <<'END'
 table {TABLE} {{
-	chain output {{
-		type filter hook output priority filter; policy drop;
-		oifname "lo" accept
-		ct state established accept
-		icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report }} accept
-	}}
+    chain output {{
+        type filter hook output priority filter; policy drop;
+        oifname "lo" accept
+        ct state established accept
+        icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report }} accept
+    }}
 }}
 END
 """
