@@ -118,6 +118,8 @@ test-long: venv ## everything, however long it takes
 .PHONY: bench
 bench: venv ## measure, and write docs/benchmarks.md; QUICK=1 for a part of it
 	@PYTHONPATH=.cache/collections:tests python -m bench docs/benchmarks.md
+	$(call say,compiling fleets)
+	@python tests/bench/compile_bench.py >>docs/benchmarks.md
 
 # --- lab ---
 
