@@ -11,11 +11,10 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from ansible_collections.palisade.egress.plugins.module_utils._codec import encode_chain, encode_rule
 from ansible_collections.palisade.egress.plugins.module_utils._model import Rule, Ruleset
+from ansible_collections.palisade.egress.plugins.module_utils._plan import LISTED
 
 # Longer lists stand below their rule, an element a line, so that a diff shows which element changed.
 INLINE = 6
-# Longer ones still are told by their number and digest only.
-LISTED = 1000
 
 _PREPOSITIONS = {
     "source": "from",

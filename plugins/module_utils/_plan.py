@@ -13,6 +13,9 @@ from ansible_collections.palisade.egress.plugins.module_utils._codec import enco
 from ansible_collections.palisade.egress.plugins.module_utils._model import Chain, Rule, Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._sequence import staying
 
+# Longer lists are told by their length.
+LISTED = 1000
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -40,7 +43,18 @@ class Change:
 
     def as_dict(self) -> Dict[str, Any]:
         """Return it as the module's return value ``plan`` lists it."""
-        return {key: value for key, value in vars(self).items() if value is not None}
+        told = {**vars(self), "before": _in_short(self.before), "after": _in_short(self.after)}
+        return {key: value for key, value in told.items() if value is not None}
+
+
+def _in_short(plain: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+    """Return options with long lists told by their length: a plan is read by people, and travels with the result."""
+    if plain is None:
+        return None
+    return {
+        option: f"{len(value)} entries" if isinstance(value, list) and len(value) > LISTED else value
+        for option, value in plain.items()
+    }
 
 
 def make_plan(observed: Observed, wanted: Optional[Ruleset]) -> Tuple[Change, ...]:

@@ -346,7 +346,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 plan:
-  description: What was changed, or with check mode would be.
+  description:
+    - What was changed, or with check mode would be. Of lists with more than 1,000 members, only the number is told.
   type: list
   elements: dict
   returned: success

@@ -13,7 +13,7 @@ from property.strategies import PlainRuleset, histories, rulesets
 
 from ansible_collections.palisade.egress.plugins.module_utils._codec import decode
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
-from ansible_collections.palisade.egress.plugins.module_utils._plan import Observed, make_plan
+from ansible_collections.palisade.egress.plugins.module_utils._plan import Change, Observed, make_plan
 
 Plain = dict[str, Any]
 Told = tuple[str, ...]
@@ -117,3 +117,11 @@ def test_tells_what_each_rule_was_and_becomes(history: list[PlainRuleset]) -> No
                 assert change.name in {rule.name for rule in chain.rules}
                 assert plain["name"] == change.name
         assert change.change in ("added", "removed", "changed", "moved")
+
+
+def test_long_lists_are_told_by_their_length() -> None:
+    change = Change(
+        "rule", "added", "output", "many", after={"name": "many", "destination": ["198.51.100.1/32"] * 1001}
+    )
+    assert change.as_dict()["after"] == {"name": "many", "destination": "1001 entries"}
+    assert change.after is not None and len(change.after["destination"]) == 1001
