@@ -124,4 +124,5 @@ def test_long_lists_are_told_by_their_length() -> None:
         "rule", "added", "output", "many", after={"name": "many", "destination": ["198.51.100.1/32"] * 1001}
     )
     assert change.as_dict()["after"] == {"name": "many", "destination": "1001 entries"}
-    assert change.after is not None and len(change.after["destination"]) == 1001
+    assert change.after is not None
+    assert len(change.after["destination"]) == 1001
