@@ -33,11 +33,12 @@ def apply_rules(module: Any) -> Dict[str, Any]:
 
 def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
     """Change what differs; with a token, only for as long as the watchdog waits to be told to let it stand."""
-    outcome = _converge(module, midstream=module.params["midstream"] == "on_first_apply", token=token)
+    wanted = _wanted(module.params)
+    outcome = _converge(module, wanted, midstream=module.params["midstream"] == "on_first_apply", token=token)
     pending = bool(token and outcome.plan)
     ended = 0 if pending or outcome.midstream or not outcome.plan else _end_flows(module, outcome.wanted)
     # While it is pending, the next boot is to load what was there before.
-    plan = [*outcome.plan, *_persist(module, write=not pending and not module.check_mode)]
+    plan = [*outcome.plan, *_persist(module, wanted, write=not pending and not module.check_mode)]
     if outcome.assumed_empty:
         module.warn("nft is not installed here yet: this plan assumes that the kernel holds no rules of ours.")
     result = {
@@ -55,13 +56,14 @@ def _confirm(module: Any, token: str) -> Dict[str, Any]:
     """Let a change stand; this runs over a login that began after it."""
     _watchdog.check_pending(token)
     # Takes the rule away that let connections in midstream pass. Should it fail, the watchdog is there still.
-    outcome = _converge(module, midstream=False, token=None)
+    wanted = _wanted(module.params)
+    _converge(module, wanted, midstream=False, token=None)
     _watchdog.disarm(runner(module), token)
-    _persist(module, write=True)
-    return {"changed": True, "midstream": False, "flows_ended": _end_flows(module, outcome.wanted)}
+    _persist(module, wanted, write=True)
+    return {"changed": True, "midstream": False, "flows_ended": _end_flows(module, wanted)}
 
 
-def _converge(module: Any, *, midstream: bool, token: Optional[str]) -> Outcome:
+def _converge(module: Any, wanted: Optional[Ruleset], *, midstream: bool, token: Optional[str]) -> Outcome:
     backend = backend_of(module)
 
     def prepare(first_apply: bool, snapshot: Any) -> None:
@@ -73,7 +75,6 @@ def _converge(module: Any, *, midstream: bool, token: Optional[str]) -> Outcome:
             program = module.get_bin_path(backend.program, required=True)
             _watchdog.arm(runner(module), token, program, snapshot.script, module.params["confirm"]["timeout"])
 
-    wanted = _wanted(module.params)
     try:
         return converge(backend, wanted, check=module.check_mode, midstream=midstream, before_load=prepare)
     except EgressError:
@@ -82,14 +83,14 @@ def _converge(module: Any, *, midstream: bool, token: Optional[str]) -> Outcome:
         raise
 
 
-def _persist(module: Any, *, write: bool) -> List[Change]:
+def _persist(module: Any, wanted: Optional[Ruleset], *, write: bool) -> List[Change]:
     """Let the next boot load these rules, or with ``write`` off only tell whether that would be new to it."""
     if not module.params["persist"]:
         return []
-    if module.params["state"] == "absent":
+    if wanted is None:
         return _forget(module, write=write)
     changes = []
-    text = backend_of(module).saved_form(_wanted(module.params))
+    text = backend_of(module).saved_form(wanted)
     before = _persistence.saved()
     if text != before:
         changes.append(Change("saved rules", "changed" if before else "added"))

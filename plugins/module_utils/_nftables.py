@@ -100,7 +100,7 @@ class Nftables:
         """Return the commands that change the table into the one wanted; raises ``UnsupportedError``."""
         return make_script(table, wanted)
 
-    def saved_form(self, wanted: Optional[Ruleset]) -> str:
+    def saved_form(self, wanted: Ruleset) -> str:
         """Return what ``nft -f`` makes these rules of, whatever is there by then."""
         commands = "".join(f"{command.text}\n" for command in make_script(None, wanted))
         return f"{_CLEAR}{commands}"

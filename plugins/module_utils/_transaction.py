@@ -46,12 +46,7 @@ def converge(
     backend's snapshot; what it raises stops the change.
     Raises ``UnsupportedError`` before anything is touched, and ``KernelError``, after which the kernel is as before.
     """
-    try:
-        table, assumed_empty = backend.read(), False
-    except MissingProgramError:
-        if not check:
-            raise
-        table, assumed_empty = None, True
+    table, assumed_empty = _read(backend, may_be_missing=check)
     first_apply = table is None and wanted is not None
     if midstream and first_apply and wanted is not None:
         wanted = with_midstream(wanted)
@@ -63,6 +58,16 @@ def converge(
         before_load(first_apply, snapshot)
         _load(backend, snapshot, script, wanted)
     return Outcome(observed, wanted, plan, midstream and first_apply, assumed_empty)
+
+
+def _read(backend: Any, *, may_be_missing: bool) -> Tuple[Any, bool]:
+    """Return our table, and whether that it is empty had to be assumed."""
+    try:
+        return backend.read(), False
+    except MissingProgramError:
+        if not may_be_missing:
+            raise
+        return None, True
 
 
 def with_midstream(ruleset: Ruleset) -> Ruleset:
