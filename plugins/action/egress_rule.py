@@ -10,62 +10,89 @@ import time
 import uuid
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 DEFAULT_TIMEOUT = 30
 # How much longer than the watchdog it may take until the host answers again.
 GRACE = 15
 
+Plain = dict[str, Any]
+
 
 class ActionModule(ActionBase):
     """Runs the module, logs in anew, and runs it again to confirm."""
 
     _supports_check_mode = True
-    _supports_async = False
+    _supports_async = True
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: Plain | None = None) -> Plain:
         result = super().run(tmp, task_vars)
         del tmp
         confirm = self._task.args.get("confirm", {})
         timeout = confirm.get("timeout", DEFAULT_TIMEOUT) if isinstance(confirm, dict) else DEFAULT_TIMEOUT
         if self._task.check_mode or not isinstance(timeout, int) or timeout <= 0:
-            return {**result, **self._run_module(task_vars, {})}
-        token = uuid.uuid4().hex[:12]
-        deadline = time.monotonic() + timeout
-        applied = self._run_module(task_vars, {"timeout": timeout, "token": token, "stage": "apply"})
-        if applied.get("failed") or not applied.get("pending"):
-            return {**result, **applied}
-        confirmed = self._confirm(task_vars, {"timeout": timeout, "token": token, "stage": "confirm"}, deadline)
-        return {**result, **(confirmed if confirmed.get("failed") else {**applied, **confirmed, "pending": False})}
+            return {**result, **self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)}
+        self._stay_with_the_task()
+        return {**result, **self._change(task_vars, {"timeout": timeout, "token": uuid.uuid4().hex[:12]})}
 
-    def _run_module(self, task_vars: dict[str, Any] | None, confirm: dict[str, Any]) -> dict[str, Any]:
+    def _stay_with_the_task(self) -> None:
+        """Do without a job in the background: to confirm takes us."""
+        if self._task.async_val and self._task.poll == 0:
+            raise AnsibleActionFail(
+                "confirm: the task that makes a change has to confirm it, and with poll: 0 it would not wait. Give a "
+                "poll of some seconds, or set confirm: {timeout: 0}."
+            )
+        self._task.async_val = 0
+
+    def _change(self, task_vars: Plain | None, confirm: Plain) -> Plain:
+        deadline = time.monotonic() + confirm["timeout"]
+        lost = None
+        try:
+            applied = self._run_module(task_vars, {**confirm, "stage": "apply"})
+            if applied.get("failed") or not applied.get("pending"):
+                return applied
+        except AnsibleConnectionFailure as error:
+            # Whether the change was made, the host knows.
+            lost = error
+        return self._confirm(task_vars, {**confirm, "stage": "confirm"}, deadline, lost)
+
+    def _run_module(self, task_vars: Plain | None, confirm: Plain) -> Plain:
         arguments = {**self._task.args, "confirm": {**self._task.args.get("confirm", {}), **confirm}}
         return self._execute_module(module_args=arguments, task_vars=task_vars)
 
-    def _confirm(self, task_vars: dict[str, Any] | None, confirm: dict[str, Any], deadline: float) -> dict[str, Any]:
+    def _confirm(
+        self, task_vars: Plain | None, confirm: Plain, deadline: float, lost: AnsibleConnectionFailure | None
+    ) -> Plain:
         """Log in anew and confirm, as often as there is time for; what the host says then is the result."""
-        said = "the answer to the change itself came too late"
+        said = str(lost or "the answer to the change itself came too late")
         while time.monotonic() < deadline:
             try:
-                return self._log_in_and_run(task_vars, confirm)
+                self._connection.reset()
+                answer = self._run_module(task_vars, confirm)
             except AnsibleConnectionFailure as error:
-                said = " ".join(str(error).split())
-                time.sleep(1)
+                said = str(error)
+            else:
+                if lost and answer.get("cause") == "not pending":
+                    # It was lost before anything was changed.
+                    raise lost
+                if not lost or answer.get("cause") != "busy":
+                    return answer
+            time.sleep(1)
+        if lost:
+            raise AnsibleConnectionFailure(
+                f"{lost} (if the rules have changed, the host takes that back by itself within {confirm['timeout']} "
+                "seconds)"
+            )
         return {
             "failed": True,
             "changed": False,
             "msg": f"confirm: no new login worked within {confirm['timeout']} seconds of the change, so the host takes "
-            f"it back by itself ({self._state_after(task_vars, deadline)}). What stood in the way: {said}",
+            f"it back by itself ({self._state_after(task_vars, deadline)}). What stood in the way: "
+            f"{' '.join(said.split())}",
         }
 
-    def _log_in_and_run(self, task_vars: dict[str, Any] | None, confirm: dict[str, Any]) -> dict[str, Any]:
-        """Run the module over a connection that begins now."""
-        self._connection.reset()
-        said = self._run_module(task_vars, confirm)
-        return {key: said[key] for key in ("changed", "failed", "msg", "flows_ended", "midstream") if key in said}
-
-    def _state_after(self, task_vars: dict[str, Any] | None, deadline: float) -> str:
+    def _state_after(self, task_vars: Plain | None, deadline: float) -> str:
         while time.monotonic() < deadline + GRACE:
             time.sleep(1)
             try:

@@ -6,39 +6,61 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from time import time
+from typing import Any, Dict, Iterator, List, Optional
 
-from ansible_collections.palisade.egress.plugins.module_utils import _boot, _connections, _persistence, _watchdog
+from ansible_collections.palisade.egress.plugins.module_utils import (
+    _boot,
+    _connections,
+    _console,
+    _persistence,
+    _watchdog,
+)
 from ansible_collections.palisade.egress.plugins.module_utils._codec import decode
 from ansible_collections.palisade.egress.plugins.module_utils._describe import describe
-from ansible_collections.palisade.egress.plugins.module_utils._errors import EgressError, RuleError
+from ansible_collections.palisade.egress.plugins.module_utils._errors import (
+    EgressError,
+    NotRestoredError,
+    ProbeError,
+    RuleError,
+)
+from ansible_collections.palisade.egress.plugins.module_utils._guard import check_logins
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._module import backend_of, runner
 from ansible_collections.palisade.egress.plugins.module_utils._owners import resolve_owners
 from ansible_collections.palisade.egress.plugins.module_utils._plan import Change
+from ansible_collections.palisade.egress.plugins.module_utils._probe import failure_of, run_probes
+from ansible_collections.palisade.egress.plugins.module_utils._probe_codec import Probe, decode_probes
 from ansible_collections.palisade.egress.plugins.module_utils._transaction import Outcome, converge
 
 
 def apply_rules(module: Any) -> Dict[str, Any]:
     """Make the kernel match the module's parameters and return its result; raises ``EgressError``."""
     confirm = module.params["confirm"]
+    probes = _probes(module.params)
     if module.check_mode:
+        _console.check_not_off(module.params["state"])
         return _apply(module, None)
     with _watchdog.only_one():
         if confirm["stage"] == "confirm":
-            return _confirm(module, confirm["token"])
-        _watchdog.check_none_pending()
-        return _apply(module, confirm["token"] if confirm["stage"] == "apply" else None)
+            result = _confirm(module, confirm["token"], probes)
+        else:
+            _console.check_not_off(module.params["state"])
+            _watchdog.settle(runner(module))
+            result = _apply(module, confirm["token"] if confirm["stage"] == "apply" else None)
+        if module.params["state"] == "absent" and not result["pending"]:
+            _watchdog.leave_nothing()
+    return result
 
 
 def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
     """Change what differs; with a token, only for as long as the watchdog waits to be told to let it stand."""
     wanted = _wanted(module.params)
-    outcome = _converge(module, wanted, midstream=module.params["midstream"] == "on_first_apply", token=token)
+    saving = _Saving(module, wanted)
+    outcome = _converge(module, wanted, saving, midstream=module.params["midstream"] == "on_first_apply", token=token)
     pending = bool(token and outcome.plan)
     ended = 0 if pending or outcome.midstream or not outcome.plan else _end_flows(module, outcome.wanted)
-    # While it is pending, the next boot is to load what was there before.
-    plan = [*outcome.plan, *_persist(module, wanted, write=not pending and not module.check_mode)]
+    plan = [*outcome.plan, *saving.plan]
     if outcome.assumed_empty:
         module.warn("nft is not installed here yet: this plan assumes that the kernel holds no rules of ours.")
     result = {
@@ -49,26 +71,76 @@ def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
         "flows_ended": ended,
         "pending": pending,
     }
-    return {**result, "diff": _diff(outcome)} if module._diff and outcome.plan else result
+    if module._diff and outcome.plan:
+        result["diff"] = _diff(outcome)
+    if pending:
+        # While it is pending, the next boot is to load what was there before.
+        _watchdog.note_result(str(token), result)
+    elif not module.check_mode:
+        saving.carry_out(kernel_changed=bool(outcome.plan))
+    return result
 
 
-def _confirm(module: Any, token: str) -> Dict[str, Any]:
+def _confirm(module: Any, token: str, probes: List[Probe]) -> Dict[str, Any]:
     """Let a change stand; this runs over a login that began after it."""
     _watchdog.check_pending(token)
-    # Takes the rule away that let connections in midstream pass. Should it fail, the watchdog is there still.
+    result = _watchdog.noted_result(token)
     wanted = _wanted(module.params)
-    _converge(module, wanted, midstream=False, token=None)
-    _watchdog.disarm(runner(module), token)
-    _persist(module, wanted, write=True)
-    return {"changed": True, "midstream": False, "flows_ended": _end_flows(module, wanted)}
+    saving = _Saving(module, wanted)
+    try:
+        # Takes the rule away that let connections in midstream pass.
+        _converge(module, wanted, saving, midstream=False, token=None)
+        saving.prepare()
+        _probe(probes)
+    except EgressError as error:
+        _watchdog.take_back(runner(module), token)
+        raise _told_again(error, probes) from error
+    _watchdog.disarm(token)
+    saving.carry_out(kernel_changed=True)
+    _watchdog.call_off(runner(module), token)
+    return {**result, "midstream": False, "pending": False, "flows_ended": _end_flows(module, wanted)}
 
 
-def _converge(module: Any, wanted: Optional[Ruleset], *, midstream: bool, token: Optional[str]) -> Outcome:
+def _probes(params: Dict[str, Any]) -> List[Probe]:
+    """Return the probes; raises ``ProbeError``, also for those that last longer than the watchdog waits."""
+    probes = [] if params["probes"] is None else decode_probes(params["probes"])
+    timeout = params["confirm"]["timeout"]
+    for probe in probes:
+        if 0 < timeout <= probe.timeout:
+            what = f"it may take {probe.timeout:g} seconds, and the change has to be confirmed in {timeout}"
+            raise ProbeError(f"probe {probe.name!r}", what, "shorten its timeout, or lengthen that of confirm")
+    return probes
+
+
+def _probe(probes: List[Probe]) -> None:
+    failure = failure_of(run_probes(probes)) if probes else ""
+    if failure:
+        mend = "grant what is missing, or mend the probe"
+        raise ProbeError("probes", f"{failure}. The change was taken back", mend)
+
+
+def _told_again(error: EgressError, probes: List[Probe]) -> EgressError:
+    """Return the error, of probes with what they find over the rules before: those may not be to blame."""
+    if not isinstance(error, ProbeError):
+        return error
+    again = failure_of(run_probes(probes))
+    what = f"{error.what}. Over the rules before it, {again or 'no probe fails'}"
+    return ProbeError(error.where, what, error.mend)
+
+
+def _converge(
+    module: Any, wanted: Optional[Ruleset], saving: _Saving, *, midstream: bool, token: Optional[str]
+) -> Outcome:
     backend = backend_of(module)
+
+    def guard(rules: Ruleset) -> None:
+        if module.params["guard"]:
+            check_logins(rules, _connections.logins(), time())
 
     def prepare(first_apply: bool, snapshot: Any) -> None:
         if module.params["live_flows"] == "end":
             _connections.check_conntrack()
+        saving.prepare()
         if midstream and first_apply:
             _connections.adopt_open_connections()
         if token is not None:
@@ -76,45 +148,63 @@ def _converge(module: Any, wanted: Optional[Ruleset], *, midstream: bool, token:
             _watchdog.arm(runner(module), token, program, snapshot.script, module.params["confirm"]["timeout"])
 
     try:
-        return converge(backend, wanted, check=module.check_mode, midstream=midstream, before_load=prepare)
+        return converge(backend, wanted, check=module.check_mode, midstream=midstream, guard=guard, before_load=prepare)
+    except NotRestoredError:
+        # The watchdog, where there is one, is the last hope.
+        raise
     except EgressError:
         if token is not None:
             _watchdog.call_off(runner(module), token)
         raise
 
 
-def _persist(module: Any, wanted: Optional[Ruleset], *, write: bool) -> List[Change]:
-    """Let the next boot load these rules, or with ``write`` off only tell whether that would be new to it."""
-    if not module.params["persist"]:
-        return []
-    if wanted is None:
-        return _forget(module, write=write)
-    changes = []
-    text = backend_of(module).saved_form(wanted)
-    before = _persistence.saved()
-    if text != before:
-        changes.append(Change("saved rules", "changed" if before else "added"))
-        if write:
-            _persistence.save(text, module.params["generations"])
-    outdated = _boot.outdated(module.params["boot_failure"])
-    if outdated:
-        changes.append(Change("boot unit", "changed" if _boot.present() else "added"))
-        if write:
-            _boot.install(runner(module), module.params["boot_failure"])
-    return changes
+class _Saving:
+    """What is to be done so that the next boot loads the rules: first what can fail, then what makes it count."""
 
+    def __init__(self, module: Any, wanted: Optional[Ruleset]) -> None:
+        self._module = module
+        self._persist = module.params["persist"]
+        self._text = backend_of(module).saved_form(wanted) if wanted is not None and self._persist else None
+        self.plan = tuple(self._changes()) if self._persist else ()
+        if self.plan:
+            _boot.check_systemd()
+        self._is_prepared = False
 
-def _forget(module: Any, *, write: bool) -> List[Change]:
-    changes = []
-    if _boot.present():
-        changes.append(Change("boot unit", "removed"))
-        if write:
-            _boot.remove(runner(module))
-    if _persistence.saved() is not None:
-        changes.append(Change("saved rules", "removed"))
-        if write:
+    def _changes(self) -> Iterator[Change]:
+        saved, is_there = _persistence.saved(), _boot.present()
+        if self._text is None:
+            yield from [Change("boot unit", "removed")] if is_there else []
+            yield from [Change("saved rules", "removed")] if saved is not None else []
+            return
+        if self._text != saved:
+            yield Change("saved rules", "changed" if saved else "added")
+        if _boot.outdated(self._module.params["boot_failure"]):
+            yield Change("boot unit", "changed" if is_there else "added")
+
+    def prepare(self) -> None:
+        """Write what is to be saved, as the disk may refuse."""
+        if self._text is not None and self._has("saved rules") and not self._is_prepared:
+            params = self._module.params
+            _persistence.prepare(self._text, {"rules": params["rules"], "chains": params["chains"]})
+            self._is_prepared = True
+
+    def carry_out(self, *, kernel_changed: bool) -> None:
+        """Make it count, as the rules stand."""
+        run = runner(self._module)
+        if self._persist and self._text is None:
+            _boot.remove(run)
             _persistence.forget()
-    return changes
+        elif self._persist:
+            self.prepare()
+            if self._has("saved rules"):
+                _persistence.commit(self._module.params["generations"])
+            if self._has("boot unit"):
+                _boot.install(run, self._module.params["boot_failure"])
+            if self.plan or kernel_changed:
+                _boot.remember(run)
+
+    def _has(self, what: str) -> bool:
+        return any(change.what == what for change in self.plan)
 
 
 def _wanted(params: Dict[str, Any]) -> Optional[Ruleset]:

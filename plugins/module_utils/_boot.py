@@ -2,30 +2,27 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What makes systemd load the saved rules, at boot and whenever they are flushed. Private to this collection."""
+"""What makes systemd load the saved rules: at boot, when flushed, when changed. Private to this collection."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Dict, List
 
 from ansible_collections.palisade.egress.plugins.module_utils import _persistence
+from ansible_collections.palisade.egress.plugins.module_utils._console import INTERVAL, PROGRAM, program_text
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
-from ansible_collections.palisade.egress.plugins.module_utils._nft_script import TABLE
-from ansible_collections.palisade.egress.plugins.module_utils._run import ENVIRONMENT, Run
+from ansible_collections.palisade.egress.plugins.module_utils._run import Run
 
-UNIT = "palisade-egress.service"
-LOADER = Path("/usr/local/lib/palisade-egress/load")
-UNIT_FILE = Path("/etc/systemd/system") / UNIT
-DROP_IN = Path("/etc/systemd/system/nftables.service.d/palisade-egress.conf")
-ENABLED = Path("/etc/systemd/system/sysinit.target.wants") / UNIT
+UNITS = Path("/etc/systemd/system")
+SERVICE, TIMER, CHECK = "palisade-egress.service", "palisade-egress-check.timer", "palisade-egress-check.service"
+DROP_IN = UNITS / "nftables.service.d" / "palisade-egress.conf"
+ENABLED = (UNITS / "sysinit.target.wants" / SERVICE, UNITS / "timers.target.wants" / TIMER)
 
-_ENVIRONMENT = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
 _NOTE = "# Written by the Ansible module palisade.egress.egress_rule, which restores it."
 
-_UNIT_TEXT = f"""\
+_SERVICE_TEXT = f"""\
 {_NOTE}
 [Unit]
 Description=Egress firewall of palisade.egress
@@ -41,8 +38,8 @@ Conflicts=shutdown.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart={LOADER}
-ExecReload={LOADER}
+ExecStart={PROGRAM} load
+ExecReload={PROGRAM} load
 
 [Install]
 WantedBy=sysinit.target
@@ -52,81 +49,104 @@ _DROP_IN_TEXT = f"""\
 {_NOTE}
 # nftables.service flushes all tables, those of others too, when it starts, reloads and stops.
 [Service]
-ExecStartPost=-{LOADER}
-ExecReload=-{LOADER}
-ExecStopPost=-{LOADER}
+ExecStartPost=-{PROGRAM} load
+ExecReload=-{PROGRAM} load
+ExecStopPost=-{PROGRAM} load
 """
 
-_LOADER_TEXT = f"""\
-#!/bin/sh
+_CHECK_TEXT = f"""\
 {_NOTE}
-# Loads the saved rules. Where they do not load, the host is left __STATE__.
-export {_ENVIRONMENT} PATH=/usr/sbin:/usr/bin:/sbin:/bin
-nft -f {_persistence.DIRECTORY}/current && exit
-logger -p daemon.err -t palisade-egress "the saved rules do not load: the host is left __STATE__"
-__FALLBACK__exit 1
+[Unit]
+Description=Look whether the rules of palisade.egress are as they were loaded
+RequiresMountsFor={_persistence.DIRECTORY}
+
+[Service]
+Type=oneshot
+ExecStart={PROGRAM} check
+# That it was started is not worth a line each time.
+LogLevelMax=notice
 """
 
-# Nothing leaves but answers to those who come in; what is there already, if anything, is better than this.
-_CLOSED_TEXT = f"""\
-nft list table {TABLE} >/dev/null 2>&1 && exit 1
-nft -f - <<'END'
-table {TABLE} {{
-    chain output {{
-        type filter hook output priority filter; policy drop;
-        oifname "lo" accept
-        ct state established accept
-        icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report }} accept
-    }}
-}}
-END
+_TIMER_TEXT = f"""\
+{_NOTE}
+[Unit]
+Description=Mend the rules of palisade.egress where something has changed them
+
+[Timer]
+OnActiveSec={INTERVAL}
+OnUnitInactiveSec={INTERVAL}
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
 """
 
 
 def outdated(boot_failure: str) -> List[Path]:
     """Return the files that are not as they have to be; ``boot_failure`` is ``closed`` or ``open``."""
     return [path for path, text in _files(boot_failure).items() if _text_of(path) != text] + [
-        path for path in (ENABLED,) if not path.is_symlink()
+        path for path in ENABLED if not path.is_symlink()
     ]
 
 
 def install(run: Run, boot_failure: str) -> None:
-    """Have systemd load the saved rules from the next boot on; raises ``KernelError`` where it does not run here."""
-    if not Path("/run/systemd/system").is_dir():
-        mend = "set persist: false, and see to it that something loads the rules at boot"
-        raise KernelError("persist", "systemd does not run this host", mend)
+    """Have systemd load the saved rules from now on; raises ``KernelError`` where it refuses."""
     try:
         for path, text in _files(boot_failure).items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, text, 0o755 if path == LOADER else 0o644)
+            _write(path, text, 0o755 if path == PROGRAM else 0o644)
     except OSError as error:
         raise KernelError("persist", f"the boot unit cannot be written ({error})", "make room there") from error
     _systemctl(run, "daemon-reload")
-    _systemctl(run, "enable", "--quiet", UNIT)
+    _systemctl(run, "enable", "--quiet", SERVICE, TIMER)
+    _systemctl(run, "restart", TIMER)
+
+
+def check_systemd() -> None:
+    """Raise ``KernelError`` where systemd does not run, before anything depends on it."""
+    if not Path("/run/systemd/system").is_dir():
+        mend = "set persist: false, and see to it that something loads the rules at boot"
+        raise KernelError("persist", "systemd does not run this host", mend)
+
+
+def remember(run: Run) -> None:
+    """Have what the kernel holds now count as what it has to hold; raises ``KernelError``."""
+    result = run([str(PROGRAM), "remember"], "")
+    if result.code != 0:
+        what = f"what the kernel holds cannot be noted ({result.error.strip()[:200]})"
+        raise KernelError("persist", what, "make room in /run")
 
 
 def remove(run: Run) -> None:
     """Leave no unit of ours."""
-    if UNIT_FILE.exists():
-        _systemctl(run, "disable", "--quiet", UNIT)
-    for path in (UNIT_FILE, DROP_IN, LOADER):
+    if not present():
+        return
+    there = [unit for unit in (TIMER, SERVICE) if (UNITS / unit).exists()]
+    if there:
+        _systemctl(run, "disable", "--quiet", *there)
+    if TIMER in there:
+        _systemctl(run, "stop", TIMER)
+    for path in _files("closed"):
         if path.exists():
             path.unlink()
-    for directory in (DROP_IN.parent, LOADER.parent):
-        if directory.is_dir() and not any(directory.iterdir()):
-            shutil.rmtree(directory)
+    if DROP_IN.parent.is_dir() and not any(DROP_IN.parent.iterdir()):
+        DROP_IN.parent.rmdir()
     _systemctl(run, "daemon-reload")
 
 
 def present() -> bool:
     """Tell whether anything of ours is there."""
-    return any(path.exists() for path in (UNIT_FILE, DROP_IN, LOADER))
+    return any(path.exists() for path in _files("closed"))
 
 
 def _files(boot_failure: str) -> Dict[Path, str]:
-    fallback = _CLOSED_TEXT if boot_failure == "closed" else ""
-    loader = _LOADER_TEXT.replace("__STATE__", boot_failure).replace("__FALLBACK__", fallback)
-    return {LOADER: loader, UNIT_FILE: _UNIT_TEXT, DROP_IN: _DROP_IN_TEXT}
+    return {
+        PROGRAM: program_text(boot_failure),
+        UNITS / SERVICE: _SERVICE_TEXT,
+        UNITS / CHECK: _CHECK_TEXT,
+        UNITS / TIMER: _TIMER_TEXT,
+        DROP_IN: _DROP_IN_TEXT,
+    }
 
 
 def _text_of(path: Path) -> str:

@@ -120,6 +120,15 @@ def denied_here(ruleset: Ruleset) -> List[Flow]:
     return [flow for flow in denied if flow not in spared]
 
 
+def logins() -> List[Flow]:
+    """Return the connections of the logins that run this: those that others began and a process above us holds."""
+    sockets = tcp_sockets()
+    listening = frozenset(sock.port for sock in sockets if sock.is_listener)
+    above = ancestor_inodes()
+    held = [s for s in sockets if s.inode in above and s.port in listening and not s.is_listener]
+    return [Flow(s.family, "tcp", s.peer_address, s.address, s.peer_port, s.port) for s in held]
+
+
 def own_addresses() -> FrozenSet[Tuple[str, int]]:
     """Return this host's addresses as (family, integer)."""
     answers = _ask(socket.NETLINK_ROUTE, GET_ADDRESSES, DUMP, struct.pack("=BBBBI", 0, 0, 0, 0, 0))

@@ -11,8 +11,11 @@ class EgressError(Exception):
     """One problem, told so that the reader can mend it.
 
     ``where`` names the place (a variable and host, a rule and option, a command), ``what`` the problem,
-    ``mend`` what to write or do instead; each is a sentence without its full stop.
+    ``mend`` what to write or do instead; each is a sentence without its full stop. ``cause`` is for programs, where
+    they have to tell this error from others.
     """
+
+    cause = ""
 
     def __init__(self, where: str, what: str, mend: str) -> None:
         super().__init__(f"{where}: {what}. {mend[:1].upper()}{mend[1:]}.")
@@ -29,8 +32,16 @@ class UnsupportedError(EgressError):
     """A valid rule that the backend at hand cannot carry."""
 
 
+class LockoutError(EgressError):
+    """Rules under which the host could not be managed any more."""
+
+
 class KernelError(EgressError):
     """The system's firewall tool is missing, may not be used, or refused what it was given."""
+
+
+class NotRestoredError(KernelError):
+    """A change went wrong, and what was there before could not be brought back either."""
 
 
 class MissingProgramError(KernelError):

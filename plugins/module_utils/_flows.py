@@ -75,16 +75,24 @@ def denied_flows(
     that the other end began: conntrack takes whoever it heard first for the one who did.
     """
     listening = frozenset(socket.port for socket in sockets if socket.is_listener)
-    doubtful = Ruleset(
-        tuple(replace(c, rules=tuple(_without_unknowns(r) for r in c.rules if not _loops(r))) for c in ruleset.chains)
-    )
+    rules = doubtful(ruleset)
     for flow in flows:
         from_here, to_here = (flow.family, flow.source) in own, (flow.family, flow.destination) in own
         began = flow
         if from_here and not to_here and flow.protocol == "tcp" and flow.source_port in listening:
             began, from_here, to_here = flow.reversed(), False, True
-        if not (from_here and to_here) and _is_denied(doubtful, began, from_here, to_here, now):
+        if not (from_here and to_here) and _is_denied(rules, began, from_here, to_here, now):
             yield flow
+
+
+def doubtful(ruleset: Ruleset) -> Ruleset:
+    """Return the ruleset as it may treat flows between this host and others, whatever is not known of them.
+
+    Rules that ask for what nobody can tell may match or not: ``either`` then finds all verdicts that are possible.
+    """
+    return Ruleset(
+        tuple(replace(c, rules=tuple(_without_unknowns(r) for r in c.rules if not _loops(r))) for c in ruleset.chains)
+    )
 
 
 def _is_denied(ruleset: Ruleset, flow: Flow, from_here: bool, to_here: bool, now: float) -> bool:
@@ -105,11 +113,9 @@ def _is_denied(ruleset: Ruleset, flow: Flow, from_here: bool, to_here: bool, now
 
 
 def _without_unknowns(rule: Rule) -> Rule:
-    """Return the rule without what conntrack does not tell: interfaces and owners, which may match or not."""
-    unknown = (rule.in_interface, rule.out_interface, rule.uid_owner, rule.gid_owner)
-    if unknown == (None,) * 4:
-        return rule
-    return replace(rule, in_interface=None, out_interface=None, uid_owner=None, gid_owner=None, limit=_UNKNOWN)
+    """Return the rule without interfaces, owners and the check of the way back, if it has any."""
+    without = replace(rule, in_interface=None, out_interface=None, uid_owner=None, gid_owner=None, reverse_path=None)
+    return rule if without == rule else replace(without, limit=_UNKNOWN)
 
 
 def _loops(rule: Rule) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from ansible_collections.palisade.egress.plugins.module_utils import _host
+from ansible_collections.palisade.egress.plugins.module_utils import _host, _persistence
 from ansible_collections.palisade.egress.plugins.module_utils._codec import decode, encode
 from ansible_collections.palisade.egress.plugins.module_utils._errors import MissingProgramError
 from ansible_collections.palisade.egress.plugins.module_utils._module import backend_of
 from ansible_collections.palisade.egress.plugins.module_utils._owners import resolve_owners
 from ansible_collections.palisade.egress.plugins.module_utils._plan import make_plan
+from ansible_collections.palisade.egress.plugins.module_utils._values import format_time
 
 
 def inform(module: Any) -> Dict[str, Any]:
@@ -34,9 +35,15 @@ def inform(module: Any) -> Dict[str, Any]:
         "chains": chains,
         "strays": list(observed.strays),
         "counters": backend.counters(table),
+        "generations": [
+            {"number": each.number, "saved": format_time(each.saved), "current": each.is_current}
+            for each in _persistence.generations()
+        ],
         "forwarding": _host.forwarded_families(),
         "bridges": _host.bridges(),
     }
+    if module.params["generation"] is not None:
+        result["saved"] = _persistence.contract_of(module.params["generation"])
     if module.params["rules"] is None:
         return result
     wanted = resolve_owners(decode(module.params["rules"], module.params["chains"]))

@@ -21,7 +21,7 @@ def run_module(module: Any, act: Callable[[Any], Dict[str, Any]]) -> None:
     try:
         result = act(module)
     except EgressError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), **({"cause": error.cause} if error.cause else {}))
     else:
         module.exit_json(**result, invocation={"module_args": _in_short(module.params)})
 

@@ -4,20 +4,32 @@
 
 """The rules that the next boot loads, and those before them. Private to this collection.
 
-A generation is a file that ``nft -f`` loads whatever is there; ``current`` is a link to the one that counts. A new
-generation is on the disk before the link turns to it, so that a crash leaves the old one or the new one, whole.
+A generation is a file that ``nft -f`` loads whatever is there, and beside it the rules and chains that it was made of.
+``current`` is a link to the one that counts. What is new is on the disk, as ``next``, before anything is applied; after
+that it takes three renames to make it count, so that a crash leaves the old rules or the new ones, whole.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
 
 DIRECTORY = Path("/var/lib/palisade-egress")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Saved rules: their number, when they were saved (seconds since 1970), and whether the next boot loads them."""
+
+    number: int
+    saved: int
+    is_current: bool
 
 
 def saved(directory: Path = DIRECTORY) -> Optional[str]:
@@ -28,22 +40,33 @@ def saved(directory: Path = DIRECTORY) -> Optional[str]:
         return None
 
 
-def save(text: str, keep: int, directory: Path = DIRECTORY) -> None:
-    """Make this text the current generation and keep so many; raises ``KernelError`` where the disk refuses."""
+def prepare(text: str, contract: Dict[str, Any], directory: Path = DIRECTORY) -> None:
+    """Write what ``commit`` makes the current generation; raises ``KernelError`` where the disk refuses."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        generation = directory / _new_name(directory)
-        _write(generation, text)
+        _write(directory / "next.nft", text)
+        _write(directory / "next.json", json.dumps(contract))
+        _sync(directory)
+    except OSError as error:
+        what = f"the rules cannot be saved ({error})"
+        raise KernelError(str(directory), what, "make room there: nothing was changed") from error
+
+
+def commit(keep: int, directory: Path = DIRECTORY) -> None:
+    """Make what was prepared the current generation and keep so many; raises ``KernelError`` where the disk refuses."""
+    name = f"rules-{max((each.number for each in generations(directory)), default=0) + 1:08}"
+    try:
+        (directory / "next.json").rename(directory / f"{name}.json")
+        (directory / "next.nft").rename(directory / f"{name}.nft")
         link = directory / "next"
         if link.is_symlink():
             link.unlink()
-        link.symlink_to(generation.name)
+        link.symlink_to(f"{name}.nft")
         link.rename(directory / "current")
         _sync(directory)
-        for old in generations(directory)[:-keep]:
-            old.unlink()
+        _forget_all_but(keep, directory)
     except OSError as error:
-        mend = "make room there, then run the play again: the rules hold until the next boot"
+        mend = "run the play again: the rules hold, but the next boot loads those before them"
         raise KernelError(str(directory), f"the rules cannot be saved ({error})", mend) from error
 
 
@@ -53,15 +76,34 @@ def forget(directory: Path = DIRECTORY) -> None:
         shutil.rmtree(directory)
 
 
-def generations(directory: Path = DIRECTORY) -> List[Path]:
+def generations(directory: Path = DIRECTORY) -> List[Generation]:
     """Return all generations, the oldest first."""
-    return sorted(path for path in directory.glob("rules-*.nft") if not path.is_symlink())
+    current = (directory / "current").resolve()
+    paths = sorted(directory.glob("rules-*.nft"))
+    return [Generation(_number(path), int(path.stat().st_mtime), path.resolve() == current) for path in paths]
 
 
-def _new_name(directory: Path) -> str:
-    """Return the name of the next generation; names sort as generations follow each other."""
-    last = max((int(path.stem[len("rules-") :]) for path in generations(directory)), default=0)
-    return f"rules-{last + 1:08}.nft"
+def contract_of(number: int, directory: Path = DIRECTORY) -> Dict[str, Any]:
+    """Return the rules and chains of a generation; raises ``KernelError`` where there is none of this number."""
+    try:
+        contract: Dict[str, Any] = json.loads((directory / f"rules-{number:08}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = ", ".join(str(each.number) for each in generations(directory)) or "none"
+        raise KernelError("generation", f"{number} cannot be read here", f"name one that is here: {known}") from None
+    return contract
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
+
+
+def _forget_all_but(keep: int, directory: Path) -> None:
+    for old in generations(directory)[:-keep]:
+        if not old.is_current:
+            for kind in ("nft", "json"):
+                path = directory / f"rules-{old.number:08}.{kind}"
+                if path.exists():
+                    path.unlink()
 
 
 def _write(path: Path, text: str) -> None:

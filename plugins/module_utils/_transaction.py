@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional, Tuple
 
-from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError, MissingProgramError
+from ansible_collections.palisade.egress.plugins.module_utils._errors import (
+    KernelError,
+    MissingProgramError,
+    NotRestoredError,
+)
 from ansible_collections.palisade.egress.plugins.module_utils._model import Chain, Rule, Ruleset, TcpFlags
 from ansible_collections.palisade.egress.plugins.module_utils._plan import Change, Observed, make_plan
 
@@ -37,14 +41,17 @@ def converge(
     *,
     check: bool,
     midstream: bool,
+    guard: Callable[[Ruleset], None] = lambda _wanted: None,
     before_load: Callable[[bool, Any], None] = lambda _first_apply, _snapshot: None,
 ) -> Outcome:
     """Make the kernel hold ``wanted`` (None: nothing of ours), or with ``check`` only tell what that would change.
 
     ``midstream`` lets connections that conntrack has not seen begin go on, where this is the first apply.
-    ``before_load`` is called, once all else is ready, with whether it is and with what the kernel held, as the
-    backend's snapshot; what it raises stops the change.
-    Raises ``UnsupportedError`` before anything is touched, and ``KernelError``, after which the kernel is as before.
+    ``guard`` is called with the rules of a change, that of ``check`` too. ``before_load`` is called, once all else is
+    ready, with whether this is the first apply and with what the kernel held, as the backend's snapshot. What they
+    raise stops the change.
+    Raises ``UnsupportedError`` before anything is touched, ``KernelError``, after which the kernel is as before, and
+    ``NotRestoredError`` where it is not.
     """
     table, assumed_empty = _read(backend, may_be_missing=check)
     first_apply = table is None and wanted is not None
@@ -53,6 +60,8 @@ def converge(
     observed = backend.observe(table)
     plan = make_plan(observed, wanted)
     script = backend.make_script(table, wanted) if plan else ()
+    if plan and wanted is not None:
+        guard(wanted)
     if plan and not check:
         snapshot = backend.snapshot(table)
         before_load(first_apply, snapshot)
@@ -95,11 +104,23 @@ def _chain_with_midstream(chain: Chain) -> Chain:
 
 def _load(backend: Any, snapshot: Any, script: Tuple[Any, ...], wanted: Optional[Ruleset]) -> None:
     backend.load(script)
-    left = make_plan(backend.observe(backend.read()), wanted)
+    try:
+        left = make_plan(backend.observe(backend.read()), wanted)
+    except KernelError:
+        _restore(backend, snapshot)
+        raise
     if left:
-        backend.restore(snapshot)
+        _restore(backend, snapshot)
         first = left[0]
         chain = f"of chain {first.chain}" if first.chain and first.what != "chain" else first.chain
         about = " ".join(part for part in (first.what, first.name, chain) if part)
         what = f"{about} still has to be {first.change} after the change, which was taken back"
         raise KernelError("the kernel", what, "see that nobody else changes this table, then report it as a bug")
+
+
+def _restore(backend: Any, snapshot: Any) -> None:
+    try:
+        backend.restore(snapshot)
+    except KernelError as error:
+        what = f"a change went wrong, and the rules before it do not load again: {error.what}"
+        raise NotRestoredError(error.where, what, error.mend) from error

@@ -4,62 +4,131 @@
 
 """Changes that stand only if they are confirmed: a watchdog on the host takes them back. Private to this collection.
 
-The watchdog depends on nothing that a change could cut off: neither on the login nor on Ansible's processes. It and
-the confirmation each begin by renaming the same directory, which the kernel lets one of them do.
+The watchdog depends on nothing that a change could cut off: neither on the login nor on Ansible's processes. A change
+that waits is a directory. Whoever holds the lock may decide about it, by renaming it; what a killed process leaves
+half done shows by its name, and is finished by the next one.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import shutil
-import socket
 import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import Iterator, List
+from typing import Any, Dict, Iterator, List, TextIO
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
 from ansible_collections.palisade.egress.plugins.module_utils._run import ENVIRONMENT, Run
 
 # Not on disk: what is here is about the rules of this boot.
 STATE = Path("/run/palisade-egress")
+# How long a run waits for another one, in seconds: as long as the timer that mends drift may take.
+PATIENCE = 5
+# How much later than its time, in seconds, a watchdog counts as dead.
+GRACE = 15
+# What becomes of a change by its name: it is being set up, is taken back, or stands.
+ARMING, TAKEN_BACK, KEPT = ".arming", ".taken-back", ".kept"
 
+# $1 is the directory of the change, $2 how often to try, $3 the lock, or nothing where the caller holds it. Whoever
+# holds it for seconds at the very end hangs while it confirms: it must not go on once the old rules are back.
 _SCRIPT = """\
-# Takes back what nobody has confirmed, unless a confirmation came first. $1 is the directory of the change.
-mv "$1" "$1.taken-back" 2>/dev/null || exit 0
-{environment} {command} -f "$1.taken-back/restore"
-status=$?
-logger -t palisade-egress "nobody confirmed the new rules in time: took them back (status $status)" 2>/dev/null
+if [ -n "$3" ]; then
+    exec 9>>"$3"
+    if ! flock -w 5 9; then
+        holder=$(cat "$3")
+        kill -9 $holder $(cat "/proc/$holder/task/$holder/children") 2>/dev/null
+        flock -w 5 9
+    fi
+fi
+mv "$1" "$1.taken-back" 2>/dev/null || [ -d "$1.taken-back" ] || exit 0
+tries=0
+until {environment} {command} -f "$1.taken-back/restore"; do
+    tries=$((tries + 1))
+    if [ "$tries" -ge "$2" ]; then
+        logger -p daemon.err -t palisade-egress "the rules before the change do not load: its rules stay" 2>/dev/null
+        exit 1
+    fi
+    sleep 1
+done
+logger -p daemon.warning -t palisade-egress "nobody confirmed the new rules in time: took them back" 2>/dev/null
 rm -rf "$1.taken-back"
-rmdir "${{1%/*}}" 2>/dev/null
-exit $status
 """
 
 
 class NotPendingError(KernelError):
     """The change is not there to be confirmed: the watchdog was faster, or the host has booted since."""
 
+    cause = "not pending"
+
+
+class BusyError(KernelError):
+    """Another run is changing this host's rules."""
+
+    cause = "busy"
+
 
 @contextmanager
 def only_one() -> Iterator[None]:
-    """Keep other runs on this host out meanwhile; raises ``KernelError`` where one is under way."""
-    with socket.socket(socket.AF_UNIX) as lock:
-        try:
-            # A name without a file: the kernel keeps one a network namespace, as it does rules, and frees it by itself.
-            lock.bind("\0palisade-egress")
-        except OSError as error:
-            mend = "run it again once that one has ended"
-            raise KernelError("egress_rule", "another run is changing this host's rules now", mend) from error
+    """Keep other runs on this host out meanwhile; raises ``BusyError`` where one does not end soon."""
+    lock = _locked()
+    with lock:
+        # Whom the watchdog has to end, should we hang.
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield
 
 
-def check_none_pending() -> None:
-    """Raise ``KernelError`` where a change waits to be confirmed: two of them could not both be taken back."""
-    for path in STATE.glob(_directory("*").name):
-        if path.suffix == "":
+def lock_path() -> Path:
+    """Return the lock of this host's rules; each network namespace has rules of its own."""
+    return STATE / f"lock-{network()}"
+
+
+def network() -> int:
+    """Return the number of the network namespace that we are in."""
+    return os.stat("/proc/self/ns/net").st_ino
+
+
+def uptime() -> float:
+    """Return seconds since the host booted, which nobody sets back."""
+    return float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+
+
+def settle(run: Run) -> None:
+    """Finish what runs that were killed have left; raises ``KernelError`` where a change waits to be confirmed.
+
+    Two changes could not both be taken back. One whose watchdog ought to have taken it back long ago is now.
+    """
+    for directory in STATE.glob(_directory("*").name):
+        token = directory.name[len(_directory("").name) :].partition(".")[0]
+        if directory.suffix in (ARMING, KEPT):
+            call_off(run, token)
+        elif directory.suffix == TAKEN_BACK or _seconds_left(directory) < -GRACE:
+            _settle_taken_back(run, token)
+        else:
             mend = "run it again when that change has been confirmed or taken back"
-            raise KernelError("egress_rule", f"a change waits to be confirmed ({path})", mend)
+            raise KernelError("egress_rule", f"a change waits to be confirmed ({directory})", mend)
+
+
+def _settle_taken_back(run: Run, token: str) -> None:
+    try:
+        take_back(run, token)
+    except KernelError:
+        # What was before does not load, and never will: this run is about to say what the rules are.
+        shutil.rmtree(_directory(token).with_suffix(TAKEN_BACK), ignore_errors=True)
+
+
+def leave_nothing() -> None:
+    """Remove all that is about the rules of this boot, the lock too, which is held."""
+    for path in STATE.glob(f"*-{network()}"):
+        path.unlink()
+    if not any(STATE.iterdir()):
+        STATE.rmdir()
 
 
 def check_pending(token: str) -> None:
@@ -71,32 +140,88 @@ def check_pending(token: str) -> None:
 def arm(run: Run, token: str, command: str, restore: str, timeout: int) -> None:
     """Have ``command -f`` restore this text in ``timeout`` seconds; raises ``KernelError`` where that cannot be."""
     directory = _directory(token)
+    arming = directory.with_suffix(ARMING)
     try:
-        directory.mkdir(mode=0o700, parents=True)
-        (directory / "restore").write_text(restore, encoding="utf-8")
+        arming.mkdir(mode=0o700, parents=True)
+        (arming / "restore").write_text(restore, encoding="utf-8")
+        (arming / "deadline").write_text(str(uptime() + timeout), encoding="ascii")
         environment = " ".join(f"{name}={quote(value)}" for name, value in ENVIRONMENT.items())
         script = _SCRIPT.format(environment=environment, command=quote(command))
-        (directory / "script").write_text(script, encoding="utf-8")
-        _start(run, token, ["/bin/sh", str(directory / "script"), str(directory)], timeout)
+        (arming / "script").write_text(script, encoding="utf-8")
+        _start(run, token, _command(directory), timeout)
+        # Only now does the change wait: without a watchdog nobody would end that.
+        arming.rename(directory)
     except OSError as error:
+        call_off(run, token)
         what = f"no watchdog can be set up: {error}"
         raise KernelError("confirm", what, "make room there, or set confirm: {timeout: 0} to do without") from error
 
 
-def disarm(run: Run, token: str) -> None:
-    """Keep the change; raises ``NotPendingError`` if it has been taken back."""
-    directory = _directory(token)
-    kept = directory.with_suffix(".kept")
+def note_result(token: str, result: Dict[str, Any]) -> None:
+    """Keep what the change is, for the confirmation to tell, should the answer to the change itself get lost."""
     try:
-        directory.rename(kept)
+        (_directory(token) / "result").write_text(json.dumps(result), encoding="utf-8")
+    except OSError as error:
+        raise KernelError("confirm", f"the change cannot be noted ({error})", "make room in /run") from error
+
+
+def noted_result(token: str) -> Dict[str, Any]:
+    """Return what ``note_result`` kept."""
+    try:
+        noted: Dict[str, Any] = json.loads((_directory(token) / "result").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # The run that made the change was killed before it could tell.
+        raise _not_pending() from None
+    return noted
+
+
+def disarm(token: str) -> None:
+    """Let the change stand; raises ``NotPendingError`` if it has been taken back. ``call_off`` removes the rest."""
+    try:
+        _directory(token).rename(_directory(token).with_suffix(KEPT))
     except FileNotFoundError:
         raise _not_pending() from None
-    _remove(run, token, kept)
 
 
 def call_off(run: Run, token: str) -> None:
-    """Forget a change that was not made, whether or not the watchdog was set up for it."""
-    _remove(run, token, _directory(token))
+    """Leave no file, and no timer that would find nothing to do; without systemd, the process ends by itself."""
+    directory = _directory(token)
+    for path in (directory, *(directory.with_suffix(suffix) for suffix in (ARMING, KEPT))):
+        shutil.rmtree(path, ignore_errors=True)
+    if _systemd_is_here():
+        run(["systemctl", "stop", f"{_unit(token)}.timer"], "")
+
+
+def take_back(run: Run, token: str) -> None:
+    """Do the watchdog's work at once; raises ``KernelError`` where the rules before do not load."""
+    directory = _directory(token)
+    script = (directory if directory.is_dir() else directory.with_suffix(TAKEN_BACK)) / "script"
+    result = run(["sh", str(script), str(directory), "1", ""], "")
+    if result.code != 0:
+        what = f"the rules before the change do not load again: {result.error.strip()[-300:]}"
+        raise KernelError("confirm", what, f"see {directory}{TAKEN_BACK}/restore, and run it again")
+    call_off(run, token)
+
+
+def _locked() -> TextIO:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = lock_path().open("a", encoding="ascii")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # It counts only if nobody has removed it meanwhile: others would not find it.
+                if lock_path().exists() and lock_path().stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                    return lock
+            except BlockingIOError:
+                pass
+            lock.close()
+        except OSError as error:
+            raise KernelError("egress_rule", f"no lock can be taken ({error})", "make room in /run") from error
+        time.sleep(0.05)
+    what, mend = "another run is changing this host's rules now", "run it again once that one has ended"
+    raise BusyError("egress_rule", what, mend)
 
 
 def _not_pending() -> NotPendingError:
@@ -105,8 +230,15 @@ def _not_pending() -> NotPendingError:
 
 
 def _directory(token: str) -> Path:
-    network = os.stat("/proc/self/ns/net").st_ino
-    return STATE / f"pending-{network}-{token}"
+    return STATE / f"pending-{network()}-{token}"
+
+
+def _command(directory: Path) -> List[str]:
+    return ["/bin/sh", str(directory / "script"), str(directory), "30", str(lock_path())]
+
+
+def _seconds_left(directory: Path) -> float:
+    return float((directory / "deadline").read_text(encoding="ascii")) - uptime()
 
 
 def _start(run: Run, token: str, command: List[str], timeout: int) -> None:
@@ -114,21 +246,11 @@ def _start(run: Run, token: str, command: List[str], timeout: int) -> None:
         _detach(["/bin/sh", "-c", f"sleep {timeout}; exec {' '.join(quote(word) for word in command)}"])
         return
     unit = f"--unit={_unit(token)}"
-    # Without the accuracy, systemd takes up to a minute more.
-    timer = [f"--on-active={timeout}s", "--timer-property=AccuracySec=100ms"]
-    result = run(["systemd-run", "--quiet", "--collect", unit, *timer, *command], "")
+    # By default a timer may be a minute late.
+    when = ("--on-active", str(timeout), "--timer-property=AccuracySec=100ms")
+    result = run(["systemd-run", "--quiet", "--collect", unit, *when, *command], "")
     if result.code != 0:
-        what = f"no watchdog can be set up: {result.error.strip()}"
-        raise KernelError("systemd-run", what, "set confirm: {timeout: 0} to do without")
-
-
-def _remove(run: Run, token: str, directory: Path) -> None:
-    """Leave no file, and no timer that would find nothing to do; without systemd, the process ends by itself."""
-    shutil.rmtree(directory, ignore_errors=True)
-    if STATE.is_dir() and not any(STATE.iterdir()):
-        STATE.rmdir()
-    if _systemd_is_here():
-        run(["systemctl", "stop", f"{_unit(token)}.timer"], "")
+        raise OSError(f"systemd-run: {result.error.strip()[:200] or 'it is not installed'}")
 
 
 def _unit(token: str) -> str:
@@ -137,8 +259,11 @@ def _unit(token: str) -> str:
 
 def _systemd_is_here() -> bool:
     """Tell whether systemd runs this host, in the network that we are in ourselves."""
-    namespaces = (Path(f"/proc/{process}/ns/net") for process in ("1", "self"))
-    return Path("/run/systemd/system").is_dir() and len({os.readlink(path) for path in namespaces}) == 1
+    try:
+        networks = {os.readlink(f"/proc/{process}/ns/net") for process in ("1", "self")}
+    except OSError:
+        return False
+    return Path("/run/systemd/system").is_dir() and len(networks) == 1
 
 
 def _detach(command: List[str]) -> None:

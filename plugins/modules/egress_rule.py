@@ -287,12 +287,27 @@ options:
     type: str
     choices: [closed, open]
     default: closed
+  guard:
+    description:
+      - Whether to refuse rules, before they are loaded, under which no login like the one at hand could begin or be
+        answered. Set it to V(false) if there is another way in.
+    type: bool
+    default: true
+  probes:
+    description:
+      - What the host must be able to reach under the rules, or must not, as in
+        M(palisade.egress.egress_probe#module). When the rules have changed, they are tried over the new ones, and the
+        change is taken back if one fails.
+      - Goes with O(confirm). With O(confirm.timeout=0) nothing is tried.
+    type: list
+    elements: raw
   confirm:
     description:
       - A change stands only if somebody confirms it. Before the rules are loaded, a watchdog is set up on the host. It
         brings the rules back that were there before, with their counters and sets, unless it is told not to. Once the
-        rules are loaded, the task drops its connection, logs in anew, and tells it.
-      - Needs a connection by which a new login passes the rules, such as SSH. Does not go with C(async).
+        rules are loaded, the task drops its connection, logs in anew, runs the O(probes), and tells it.
+      - Needs a connection by which a new login passes the rules, such as SSH. With C(async) the task itself waits for
+        the confirmation, so C(poll) must not be 0.
     type: dict
     default: {}
     suboptions:
@@ -423,6 +438,8 @@ def main() -> None:
             "persist": {"type": "bool", "default": False},
             "generations": {"type": "int", "default": 5},
             "boot_failure": {"choices": ["closed", "open"], "default": "closed"},
+            "guard": {"type": "bool", "default": True},
+            "probes": {"type": "list", "elements": "raw"},
             "confirm": {
                 "type": "dict",
                 "default": {},

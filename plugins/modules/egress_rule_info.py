@@ -37,6 +37,9 @@ options:
     description: The chains that ought to be there, as in the option C(chains) of M(palisade.egress.egress_rule).
     type: dict
     default: {}
+  generation:
+    description: The number of saved rules whose content to return.
+    type: int
   backend:
     description: The kernel's filter to use. V(auto) chooses one that is there.
     type: str
@@ -103,6 +106,38 @@ drift:
   elements: dict
   returned: when O(rules) are given
   sample: []
+generations:
+  description: The rules that are saved on the host, the oldest first.
+  type: list
+  elements: dict
+  returned: success
+  sample:
+    - {number: 7, saved: "2026-11-23T05:12:33Z", current: true}
+  contains:
+    number:
+      description: Its number.
+      type: int
+      returned: always
+      sample: 7
+    saved:
+      description: When it was saved, in UTC.
+      type: str
+      returned: always
+      sample: "2026-11-23T05:12:33Z"
+    current:
+      description: Whether the next boot loads it.
+      type: bool
+      returned: always
+      sample: true
+saved:
+  description:
+    - The C(rules) and C(chains) of the generation that was asked for, as M(palisade.egress.egress_rule) takes them.
+  type: dict
+  returned: when O(generation) is given
+  sample:
+    rules:
+      - {name: dns, chain: output, action: accept, protocol: udp, destination_ports: ["53"]}
+    chains: {output: {default: drop}}
 forwarding:
   description: The families whose packets the host forwards.
   type: list
@@ -128,6 +163,7 @@ def main() -> None:
         argument_spec={
             "rules": {"type": "list", "elements": "raw"},
             "chains": {"type": "dict", "default": {}},
+            "generation": {"type": "int"},
             "backend": {"choices": ["auto", "nftables"], "default": "auto"},
         },
         supports_check_mode=True,

@@ -34,6 +34,15 @@ def netns() -> Iterator[Namespace]:
 
 
 @pytest.fixture
+def box() -> Iterator[Namespace]:
+    """Return an empty network namespace that has files of its own, too: saved rules, units, what is in /run."""
+    from netns.namespace import machine
+
+    with machine() as fresh:
+        yield fresh
+
+
+@pytest.fixture
 def backend(netns: Namespace) -> Nftables:
     """Return the backend for the kernel of the namespace."""
     from ansible_collections.palisade.egress.plugins.module_utils._nftables import Nftables
