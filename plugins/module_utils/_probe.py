@@ -62,8 +62,12 @@ def probe(module: Any) -> Dict[str, Any]:
 
 
 def failure_of(results: Sequence[Result]) -> str:
-    """Return one line that names each probe that failed, with what was measured; empty if none did."""
-    failed = [str(result) for result in results if not result.ok]
+    """Return one line that names each probe that failed, with what was measured; empty if none did.
+
+    A probe of a group fails only with all others of its group that expect the same, ``reachable``.
+    """
+    satisfied = {result.probe.group for result in results if result.ok} - {None}
+    failed = [str(result) for result in results if not result.ok and result.probe.group not in satisfied]
     return f"{len(failed)} of {len(results)} probes failed: {'; '.join(failed)}" if failed else ""
 
 

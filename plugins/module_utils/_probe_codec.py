@@ -51,6 +51,7 @@ class Probe:
     source: Optional[str] = None
     expect: str = "reachable"
     timeout: float = DEFAULT_TIMEOUT
+    group: Optional[str] = None
 
     @property
     def family(self) -> int:
@@ -97,6 +98,7 @@ class Result:
             "measured": self.measured,
             "detail": self.detail,
             "ok": self.ok,
+            "group": probe.group,
             "seconds": round(self.seconds, 3),
         }
 
@@ -121,13 +123,13 @@ def decode_probes(given: object) -> List[Probe]:
 
 def _decode(given: object, place: str) -> Probe:
     if not isinstance(given, Mapping):
-        raise ProbeError(place, f"must be a dictionary, not {kind(given)}", f"its options are {', '.join(_PARSERS)}")
+        raise ProbeError(place, f"must be a dictionary, not {kind(given)}", f"its options are {', '.join(PARSERS)}")
     name = given.get("name")
     where = f"probe {quoted(name)} ({place})" if isinstance(name, str) else place
     for key in given:
-        if key not in _PARSERS:
-            near = get_close_matches(str(key)[:60], _PARSERS, 1)
-            mend = f"did you mean {near[0]!r}" if near else f"the options are {', '.join(_PARSERS)}"
+        if key not in PARSERS:
+            near = get_close_matches(str(key)[:60], PARSERS, 1)
+            mend = f"did you mean {near[0]!r}" if near else f"the options are {', '.join(PARSERS)}"
             raise ProbeError(where, f"has no option {quoted(key)}", mend)
     for key in ("name", "host", "protocol"):
         if key not in given:
@@ -135,7 +137,7 @@ def _decode(given: object, place: str) -> Probe:
     values = {}
     for key, value in given.items():
         try:
-            values[key] = _PARSERS[key](value)
+            values[key] = PARSERS[key](value)
         except BadValueError as bad:
             raise ProbeError(f"{where}.{key}", bad.what, bad.mend) from None
     return _completed(values, where)
@@ -153,6 +155,8 @@ def _completed(values: Dict[str, Any], where: str) -> Probe:
     port = values.get("port", PAYLOAD_PORTS[payload])
     if protocol != "icmp" and port is None:
         raise ProbeError(f"{where}.port", "is missing", f"say which port of {protocol}")
+    if "group" in values and values.get("expect") == "blocked":
+        raise ProbeError(f"{where}.group", "goes with expect: reachable only", "leave it out: each has to be blocked")
     probe = Probe(**{**values, "port": port})
     if probe.source is not None and (":" in probe.source) != (":" in probe.host):
         raise ProbeError(f"{where}.source", f"{probe.source} and the host {probe.host} are of two families",
@@ -219,7 +223,7 @@ def _query(value: object) -> str:
 
 
 # What each option may look like: a parser raises ``BadValueError``.
-_PARSERS: Dict[str, Callable[[object], Any]] = {
+PARSERS: Dict[str, Callable[[object], Any]] = {
     "name": _name,
     "host": _address,
     "protocol": one_of("tcp", "udp", "icmp"),
@@ -229,4 +233,5 @@ _PARSERS: Dict[str, Callable[[object], Any]] = {
     "source": _address,
     "expect": one_of("reachable", "blocked"),
     "timeout": _timeout,
+    "group": _name,
 }

@@ -96,8 +96,13 @@ options:
             (O(probes[].payload=syslog) and O(probes[].payload=none)).
           - A neighbour that is not there is V(unreachable) after about 3 seconds, and V(timed out) before.
         type: float
+      group:
+        description:
+          - A name, in printable ASCII, that several probes share. Of the probes of one group that expect V(reachable),
+            one has to be satisfied, such as one of two resolvers. It goes with O(probes[].expect=reachable) only.
+        type: str
   strict:
-    description: Whether the module fails if a probe does.
+    description: Whether the module fails if a probe does, or all probes of a O(probes[].group).
     type: bool
     default: true
 seealso:
@@ -113,6 +118,8 @@ EXAMPLES = r"""
       - {name: time, host: 203.0.113.123, protocol: udp, payload: ntp}
       - {name: log sink, host: 203.0.113.14, protocol: udp, payload: syslog}
       - {name: database, host: 198.51.100.12, protocol: tcp, port: 5432}
+      - {name: directory 1, host: 203.0.113.36, protocol: tcp, port: 636, group: directories}
+      - {name: directory 2, host: 203.0.113.37, protocol: tcp, port: 636, group: directories}
       - {name: no mail, host: 203.0.113.25, protocol: tcp, port: 25, expect: blocked}
       - {name: no ping, host: 203.0.113.25, protocol: icmp, expect: blocked}
 
@@ -139,6 +146,7 @@ results:
       measured: blocked here
       detail: no packet left this host
       ok: true
+      group: null
       seconds: 3.001
   contains:
     name:
@@ -184,10 +192,15 @@ results:
       returned: always
       sample: no packet left this host
     ok:
-      description: Whether it is what was expected.
+      description: Whether it is what was expected of this probe, whatever others of its group measured.
       type: bool
       returned: always
       sample: true
+    group:
+      description: The group of the probe; null if it has none.
+      type: str
+      returned: always
+      sample: directories
     seconds:
       description: How long it took.
       type: float

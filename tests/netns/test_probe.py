@@ -465,6 +465,18 @@ def test_the_module_fails_with_each_probe_that_is_not_as_expected(link: Link, se
     assert [result["ok"] for result in tolerated["results"]] == [True, False, False, True]
 
 
+def test_of_a_group_one_has_to_answer(link: Link, served: Served) -> None:
+    down, up = ({"protocol": "tcp", "host": THERE, "port": port, "group": "either"} for port in (CLOSED, TCP))
+    passed = link.module([{"name": "down", **down}, {"name": "up", **up}])
+    assert not passed.get("failed")
+    assert [(result["group"], result["ok"]) for result in passed["results"]] == [("either", False), ("either", True)]
+    failed = link.module([{"name": "down", **down}, {"name": "down too", **down}, {"name": "up", **up, "group": "up"}])
+    assert failed["msg"] == (
+        f"2 of 3 probes failed: down (tcp {THERE} port {CLOSED}): expected reachable, measured reset; "
+        f"down too (tcp {THERE} port {CLOSED}): expected reachable, measured reset"
+    )
+
+
 def test_a_bad_probe_fails_the_module(link: Link) -> None:
     result = link.module([{"name": "x", "host": "mirror.example.org", "protocol": "tcp", "port": 443}], strict=False)
     assert result["failed"]

@@ -75,6 +75,9 @@ timeout: .nan                 | nan is not a timeout.
 timeout: .inf                 | inf is not a timeout.
 timeout: true                 | True is not a timeout.
 timeout: ~                    | None is not a timeout.
+group: ""                     | probe 'db' (probes[0]).group: '' cannot be a name. Use 1 to 128 characters of printable
+group: ~                      | probe 'db' (probes[0]).group: must be text, not null. Put it in quotes
+{expect: blocked, group: all} | probe 'db' (probes[0]).group: goes with expect: reachable only. Leave it out: each has
 """.strip().splitlines()
 
 # A whole list of probes | the message
@@ -136,6 +139,7 @@ protocol: tcp, port: 443, timeout: "1.5"                   | port: 443, timeout:
 protocol: tcp, port: 443, timeout: 60                      | port: 443, timeout: 60.0
 protocol: tcp, port: 443, expect: blocked                  | port: 443, expect: blocked
 protocol: icmp                                             | port: null, timeout: 3.0
+protocol: icmp, group: one of all                          | port: null, group: one of all
 protocol: udp, payload: dns                                | port: 53, payload: dns, query: ., timeout: 3.0
 protocol: udp, payload: dns, port: 5353, query: a.example. | port: 5353, payload: dns, query: a.example.
 protocol: udp, payload: ntp                                | port: 123, payload: ntp, timeout: 3.0
@@ -193,11 +197,36 @@ def test_one_line_names_each_failed_probe() -> None:
     assert _probe.failure_of(results[2:]) == ""
 
 
+def measured(*each: str) -> str:
+    """Return what is said of probes, each given as name, group (- for none) and measurement."""
+    results = []
+    for name, group, found in (words.split() for words in each):
+        options = {} if group == "-" else {"group": group}
+        (probe,) = decode_probes([{**GOOD, "name": name, **options}])
+        results.append(Result(probe, found, "", 0))
+    return _probe.failure_of(results)
+
+
+def test_of_a_group_one_has_to_be_satisfied() -> None:
+    assert measured("a g reset", "b g accepted", "c g refused") == ""
+    assert measured("a g sent", "b g reset") == ""
+    assert measured("a g reset", "b g unreachable", "c - accepted") == (
+        "2 of 3 probes failed: a (tcp 198.51.100.2 port 5432): expected reachable, measured reset; "
+        "b (tcp 198.51.100.2 port 5432): expected reachable, measured unreachable"
+    )
+
+
+def test_a_group_excuses_no_probe_but_its_own() -> None:
+    assert measured("a g accepted", "b h reset").startswith("1 of 2 probes failed: b ")
+    assert measured("a g accepted", "b - reset").startswith("1 of 2 probes failed: b ")
+    assert measured("a - accepted", "b - reset").startswith("1 of 2 probes failed: b ")
+
+
 def test_a_result_as_plain_data() -> None:
     (db,) = decode_probes([GOOD])
     assert Result(db, "timed out", "", 3.00049).as_dict() == {
         "name": "db", "host": "198.51.100.2", "protocol": "tcp", "port": 5432, "expect": "reachable",
-        "measured": "timed out", "detail": "", "ok": False, "seconds": 3.0,
+        "measured": "timed out", "detail": "", "ok": False, "group": None, "seconds": 3.0,
     }  # fmt: skip
 
 
