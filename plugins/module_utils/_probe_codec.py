@@ -207,7 +207,9 @@ def _port(value: object) -> int:
 
 
 def _timeout(value: object) -> float:
-    text = str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, float):
+        text = f"{value:f}"  # not 1e-05
     if isinstance(text, str) and _SECONDS.match(text) and 0 < float(text) <= MAX_TIMEOUT:
         return float(text)
     raise BadValueError(f"{quoted(value)} is not a timeout", f"write seconds, more than 0 and up to {MAX_TIMEOUT}")

@@ -137,6 +137,7 @@ GOOD_OPTIONS = """
 protocol: tcp, port: "443"                                 | port: 443, timeout: 3.0
 protocol: tcp, port: 443, timeout: "1.5"                   | port: 443, timeout: 1.5
 protocol: tcp, port: 443, timeout: 60                      | port: 443, timeout: 60.0
+protocol: tcp, port: 443, timeout: 0.00001                 | port: 443, timeout: 0.00001
 protocol: tcp, port: 443, expect: blocked                  | port: 443, expect: blocked
 protocol: icmp                                             | port: null, timeout: 3.0
 protocol: icmp, group: one of all                          | port: null, group: one of all
