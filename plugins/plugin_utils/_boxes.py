@@ -74,6 +74,12 @@ def without(left: Box, right: Box) -> list[Box]:
     return pieces
 
 
+def passes(reach: Reach | None, closed: Iterable[tuple[str, Box]]) -> bool:
+    """Tell whether something of a part is left by these boxes, each with its family."""
+    found = boxes(reach) if reach is not None else []
+    return any(not is_covered(mine, [b for f, b in closed if f == family]) for family, mine in found)
+
+
 def is_covered(whole: Box, covers: Iterable[Box]) -> bool:
     """Tell whether every packet of a box is in one of the others."""
     left = [whole]

@@ -16,6 +16,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Host,
     Policy,
 )
+from ansible_collections.palisade.egress.plugins.plugin_utils._probes import without_own
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place
 
 
@@ -42,7 +43,8 @@ class _Compiler:
             networks = self._views.of(host)
             _check_demanded(networks, host.name)
             self._compositions[key] = compose(self._fleet, host, networks)
-        return Policy(host.name, host.settings, self._compositions[key])
+        composition = self._compositions[key]
+        return Policy(host.name, host.settings, composition, without_own(composition.probes, host.addresses))
 
 
 class Views:

@@ -20,6 +20,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._boxes import (
     common,
     is_covered,
     meet,
+    passes,
     without,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX
@@ -38,6 +39,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Term,
     Waived,
 )
+from ansible_collections.palisade.egress.plugins.plugin_utils._probes import probed
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place
 from ansible_collections.palisade.egress.plugins.plugin_utils._variables import as_suffix
 from ansible_collections.palisade.egress.plugins.plugin_utils._waive import at, label, named, waive
@@ -66,8 +68,10 @@ def compose(fleet: Fleet, host: Host, networks: Networks) -> Composition:
     grants = _expire(_grant([grant for part in declared for grant in part.grants], networks, host.name), fleet.now)
     fences = [_Fence(forbidden, tuple(_fenced(forbidden))) for forbidden in forbids]
     held = [_hold(granted, fences, expired, host.name, fleet.now) for granted in (_echo_request(fleet), *grants)]
-    notices = [*_replacements(profiles), *_over(expired, held), *_idle(fences, held)]
-    return Composition(host.profiles, tuple(held), tuple(forbids), tuple(notices))
+    probes = [probe for part in declared for probe in part.probes]
+    tried, left_out = probed(probes, held, [item for fence in fences for item in fence.boxes], networks, host.name)
+    notices = [*_replacements(profiles), *_over(expired, held), *_idle(fences, held), *left_out]
+    return Composition(host.profiles, tuple(held), tuple(forbids), tuple(tried), tuple(notices))
 
 
 def _replacements(profiles: Iterable[Profile]) -> list[str]:
@@ -94,14 +98,8 @@ def _idle(fences: Iterable[_Fence], held: Iterable[Granted]) -> list[str]:
         f"the waiver {waived.origin} lets nothing pass: nothing that it exempts is granted and not forbidden otherwise"
         for fence in fences
         for waived in fence.forbidden.waived
-        if not any(_passes(common(mine, its), closed) for mine in waived.reaches for g in granted for its in g.reaches)
+        if not any(passes(common(mine, its), closed) for mine in waived.reaches for g in granted for its in g.reaches)
     ]
-
-
-def _passes(reach: Reach | None, closed: Iterable[tuple[str, Box]]) -> bool:
-    """Tell whether something of a part is left by these boxes."""
-    found = boxes(reach) if reach is not None else []
-    return any(not is_covered(box, [b for f, b in closed if f == family]) for family, box in found)
 
 
 def _expire(grants: Iterable[Granted], now: str) -> list[Granted]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reads grants, forbids, waivers and profiles. Private to this collection."""
+"""Reads grants, forbids, waivers, probes and profiles. Private to this collection."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.palisade.egress.plugins.module_utils._options import PARSERS
+from ansible_collections.palisade.egress.plugins.module_utils._probe_codec import PARSERS as PROBE_PARSERS
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_time, parse_rate, parse_time
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Forbid,
     Grant,
+    Probe,
     Profile,
     RateLimit,
     Service,
@@ -35,7 +37,8 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     read_text,
     shown,
 )
-from ansible_collections.palisade.egress.plugins.plugin_utils._services import find_service
+from ansible_collections.palisade.egress.plugins.plugin_utils._services import EXAMPLE as SERVICE
+from ansible_collections.palisade.egress.plugins.plugin_utils._services import find_service, ways
 from ansible_collections.palisade.egress.plugins.plugin_utils._terms import Vocabulary, read_terms
 
 GRANT = "{service: https, to: mirrors}"
@@ -44,9 +47,11 @@ PROFILE = f"{{groups: [mail], grants: [{GRANT}], forbids: [smtp]}}"
 WAIVER = (
     '{forbid: web/smtp, service: smtp, to: relays, reason: ticket 4711, owner: ops, expires: "2027-01-31T00:00:00Z"}'
 )
+PROBE = "{service: https, to: mirrors, expect: reachable}"
 _GRANT_KEYS = ("service", "to", "interface", "user", "group", "containers", "limit", "expires", "reason")
 _FORBID_KEYS = ("name", "service", "to", "except")
 _WAIVER_KEYS = ("forbid", "service", "to", "reason", "owner", "expires")
+_PROBE_KEYS = ("service", "to", "expect", "name", "timeout", "query")
 _PROFILE_KEYS = ("groups", "grants", "forbids", "accepts", "probes")
 # Those of times that may be moved from zone to zone.
 _YEARS = range(1971, 9999)
@@ -185,6 +190,36 @@ def _read_waiver(value: Any, place: Place, label: str, language: Language, bound
     )
 
 
+def read_probes(value: Any, place: Place, label: str, language: Language) -> tuple[Probe, ...]:
+    """Return the probes of a list."""
+    items = read_list(value, place, example=f"[{PROBE}]")
+    return tuple(_read_probe(item, place.item(index), label, language) for index, item in enumerate(items))
+
+
+def _read_probe(value: Any, place: Place, label: str, language: Language) -> Probe:
+    options = read_mapping(value, place, keys=_PROBE_KEYS, example=PROBE)
+    for key in ("service", "to"):
+        if key not in options:
+            place.fail(f"the probe has no '{key}'", f"Write it like {PROBE}")
+    service = find_service(options["service"], place.key("service"), language.services)
+    known = ways(service)
+    if not known:
+        what = f"{service.name} cannot be probed: that takes a port of tcp or udp, from any source port, or ping"
+        place.key("service").fail(what, f"Name one, like {SERVICE}")
+    if "query" in options and not any(way.payload == "dns" for way in known):
+        place.key("query").fail(f"a probe of {service.name} asks for no name", "Take it out, or probe dns")
+    return Probe(
+        place,
+        label,
+        read_name(options["name"], place.key("name")) if "name" in options else service.name,
+        service,
+        read_terms(options["to"], place.key("to"), language.words),
+        read_choice(options.get("expect", "reachable"), place.key("expect"), ("reachable", "blocked")),
+        read_by(PROBE_PARSERS["timeout"], options["timeout"], place.key("timeout")) if "timeout" in options else None,
+        read_by(PROBE_PARSERS["query"], options["query"], place.key("query")) if "query" in options else None,
+    )
+
+
 def read_profiles(value: Any, place: Place, language: Language) -> dict[str, Profile]:
     """Return the profiles that ship, with what the inventory adds and replaces, then the inventory's own."""
     shipped = Place("shipped profiles")
@@ -209,15 +244,15 @@ def _as_shipped(profile: Profile) -> Profile:
         profile,
         grants=tuple(replace(grant, shipped=True, default=is_base) for grant in profile.grants),
         forbids=tuple(replace(forbid, shipped=True) for forbid in profile.forbids),
+        probes=tuple(replace(probe, shipped=True) for probe in profile.probes),
     )
 
 
 def _read_profile(value: Any, place: Place, before: Profile, language: Language) -> Profile:
     """Return a profile with these keys merged over what it was: groups are added, anything else is replaced."""
     options = read_mapping(value, place, keys=_PROFILE_KEYS, example=PROFILE)
-    for key in ("accepts", "probes"):
-        if options.get(key, []) != []:
-            refuse(place.key(key), f"'{key}' in a profile")
+    if options.get("accepts", []) != []:
+        refuse(place.key("accepts"), "'accepts' in a profile")
     profile = before
     if "groups" in options:
         profile = replace(
@@ -230,6 +265,8 @@ def _read_profile(value: Any, place: Place, before: Profile, language: Language)
         profile = replace(
             profile, forbids=read_forbids(options["forbids"], place.key("forbids"), before.name, language)
         )
+    if "probes" in options:
+        profile = replace(profile, probes=read_probes(options["probes"], place.key("probes"), before.name, language))
     return profile
 
 

@@ -18,6 +18,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._declarations impo
     Language,
     read_forbids,
     read_grants,
+    read_probes,
     read_profiles,
     read_waivers,
     refuse,
@@ -121,6 +122,7 @@ def _read_overlays(variables: Iterable[Suffixed], language: Language, bound: Bou
             kinds.get("forbid", ()),
             kinds.get("networks", {}),
             kinds.get("waivers", ()),
+            kinds.get("probes", ()),
         )
         for suffix, kinds in found.items()
     }
@@ -135,6 +137,8 @@ def _read_suffixed(variable: Suffixed, language: Language, bound: Bound) -> Any:
         return _read_redefinitions(variable.value, variable.place, language.words)
     if variable.kind == "waivers":
         return read_waivers(variable.value, variable.place, variable.suffix, language, bound)
+    if variable.kind == "probes":
+        return read_probes(variable.value, variable.place, variable.suffix, language)
     if variable.value != []:
         refuse(variable.place, "an inbound accept")
     return ()

@@ -122,6 +122,21 @@ class Waiver:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What a host tries once its rules have changed. A ``shipped`` one stands and falls with the grant of the same."""
+
+    place: Place
+    label: str
+    name: str
+    service: Service
+    to: tuple[Term, ...]
+    expect: str = "reachable"
+    timeout: float | None = None
+    query: str | None = None
+    shipped: bool = False
+
+
+@dataclass(frozen=True)
 class Profile:
     """A server's role. ``replaced`` names the keys in which the inventory replaces what ships."""
 
@@ -129,6 +144,7 @@ class Profile:
     groups: tuple[str, ...] = ()
     grants: tuple[Grant, ...] = ()
     forbids: tuple[Forbid, ...] = ()
+    probes: tuple[Probe, ...] = ()
     replaced: tuple[str, ...] = ()
 
 
@@ -141,6 +157,7 @@ class Overlay:
     forbids: tuple[Forbid, ...] = ()
     networks: Mapping[str, Definition] = field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
+    probes: tuple[Probe, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,12 +246,40 @@ class Forbidden:
 
 
 @dataclass(frozen=True)
+class Way:
+    """How something is tried: ``protocol`` is tcp, udp or icmp, ``payload`` what a datagram says."""
+
+    protocol: str
+    port: int | None = None
+    payload: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """One address, and how it is tried."""
+
+    family: str
+    address: int
+    way: Way
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A probe as one host has it. Of several targets that ought to be reachable, one has to be."""
+
+    origin: str
+    probe: Probe
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True)
 class Composition:
     """What hosts have in common that have the same profiles and suffixed variables."""
 
     profiles: tuple[str, ...]
     grants: tuple[Granted, ...] = ()
     forbids: tuple[Forbidden, ...] = ()
+    probes: tuple[Probed, ...] = ()
     notices: tuple[str, ...] = ()
 
     @property
@@ -245,8 +290,9 @@ class Composition:
 
 @dataclass(frozen=True)
 class Policy:
-    """All of it for one host."""
+    """All of it for one host. ``probes`` are those of the composition, without the host's own addresses."""
 
     host: str
     settings: Settings
     composition: Composition
+    probes: tuple[Probed, ...] = ()

@@ -57,6 +57,8 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
             {"service": "ldaps", "to": "directories"},
             {"service": "kerberos", "to": "directories"},
         ],
+        # A host that silently loses names is the classic outage.
+        "probes": [{"service": "dns", "to": "resolvers"}],
     },
     # Hands all mail to named relays, whose addresses its configuration holds: it needs no names, hence no DNS at all,
     # which is also the channel that data leaves by unseen. It never fetches files.

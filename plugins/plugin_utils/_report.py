@@ -20,6 +20,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Term,
     Waived,
 )
+from ansible_collections.palisade.egress.plugins.plugin_utils._probes import encode
 from ansible_collections.palisade.egress.plugins.plugin_utils._ruled import Lowered, rule
 
 # What the role goes by, beside rules and chains.
@@ -30,11 +31,15 @@ def policies(inventory: Inventory, now: float | None = None) -> dict[str, dict[s
     """Return the policy of every managed host with its rules; hosts with equal policy share one object."""
     ruled = rule(inventory, now)
     seconds = parse_time(ruled.fleet.now)
-    shared: dict[int, dict[str, Any]] = {}
+    shared: dict[tuple[int, int], dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for host, lowered in ruled.lowered.items():
-        if id(lowered) not in shared:
-            shared[id(lowered)] = _report(ruled.policies[host], lowered, seconds)
-    return {host: shared[id(lowered)] for host, lowered in ruled.lowered.items()}
+        policy = ruled.policies[host]
+        key = (id(lowered), id(policy.probes))
+        if key not in shared:
+            shared[key] = _report(policy, lowered, seconds)
+        found[host] = shared[key]
+    return found
 
 
 def compile_policies(hostvars: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -54,6 +59,7 @@ def _report(policy: Policy, lowered: Lowered, now: int) -> dict[str, Any]:
         "notices": [*composition.notices, *idle_notices(composition, lowered.ruleset, now)],
         "rules": lowered.rules,
         "chains": lowered.chains,
+        "probes": [plain for item in policy.probes for plain in encode(item)],
     }
 
 

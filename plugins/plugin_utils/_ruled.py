@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
+from ansible_collections.palisade.egress.plugins.module_utils._values import parse_time
 from ansible_collections.palisade.egress.plugins.plugin_utils._assertions import assertions_of
 from ansible_collections.palisade.egress.plugins.plugin_utils._compile import compile_fleet
 from ansible_collections.palisade.egress.plugins.plugin_utils._fleet import digest
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
 from ansible_collections.palisade.egress.plugins.plugin_utils._lower import lower_to_ruleset
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Fleet, Policy, Settings
+from ansible_collections.palisade.egress.plugins.plugin_utils._probes import check_probes
 from ansible_collections.palisade.egress.plugins.plugin_utils._prove import check
 
 
@@ -44,7 +46,10 @@ class Ruled:
 
 
 def rule(inventory: Inventory, now: float | None = None, *, prove: bool = True) -> Ruled:
-    """Return an inventory compiled; raises ``PolicyError`` where it cannot be, or where an assertion does not hold."""
+    """Return an inventory compiled.
+
+    Raises ``PolicyError`` where it cannot be, or where an assertion does not hold or a probe can never be satisfied.
+    """
     fleet = digest(inventory, now)
     assertions = assertions_of(inventory, fleet) if prove else ()
     policies = compile_fleet(fleet)
@@ -58,4 +63,6 @@ def rule(inventory: Inventory, now: float | None = None, *, prove: bool = True) 
     )
     if assertions:
         check(fleet, assertions, policies, ruled.rulesets)
+    if prove:
+        check_probes(policies, ruled.rulesets, parse_time(fleet.now))
     return ruled

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reads services: those that ship and the inventory's own. Private to this collection."""
+"""Reads services, those that ship and the inventory's own, and tells how each is tried. Private to this collection."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_PORTS
-from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, merge
+from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_PORTS, FAMILIES
+from ansible_collections.palisade.egress.plugins.module_utils._probe_codec import PAYLOAD_PORTS
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, contains, merge
 from ansible_collections.palisade.egress.plugins.module_utils._values import (
     ICMP_TYPES,
     ICMPV6_TYPES,
@@ -23,7 +24,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._values import (
     parse_protocol,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._catalogue import NEEDS_INTERFACE, SERVICES
-from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Part, Service
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Part, Service, Way
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     Place,
     nearest,
@@ -36,9 +37,11 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
 )
 
 EXAMPLE = "{protocol: tcp, ports: [8443]}"
+ECHO = "echo-request"
 ICMP = {"icmp": ICMP_TYPES, "icmpv6": ICMPV6_TYPES}
 _KEYS = ("protocol", "family", "ports", "source_ports", "icmp_types")
 _FAMILY = {"icmp": "ipv4", "igmp": "ipv4", "icmpv6": "ipv6"}
+_PAYLOADS = {port: payload for payload, port in PAYLOAD_PORTS.items() if port is not None}
 
 
 def read_services(value: Any, place: Place) -> dict[str, Service]:
@@ -146,3 +149,29 @@ def protocol_numbers(part: Part) -> Ranges:
         return ((0, 255),)
     number = PROTOCOLS[part.protocol] if part.protocol in PROTOCOLS else int(part.protocol)
     return ((number, number),)
+
+
+def ways(service: Service) -> tuple[Way, ...]:
+    """Return how a service is tried in the families that it has; nothing if it cannot be."""
+    return tuple(way for family in FAMILIES if (way := way_to(service, family)))
+
+
+def way_to(service: Service, family: str) -> Way | None:
+    """Return how a service is tried in one family: what answers a question first, what never answers last."""
+    parts = (part for part in service.parts if part.family in ("any", family) and part.source_ports == ALL_PORTS)
+    return min((way for part in parts if (way := _way_of(part))), key=_rank, default=None)
+
+
+def _way_of(part: Part) -> Way | None:
+    if part.protocol in ICMP:
+        return Way("icmp") if contains(part.selector, ICMP[part.protocol][ECHO]) else None
+    if part.protocol not in ("tcp", "udp") or part.selector == ALL_PORTS:
+        return None
+    port = next((max(first, 1) for first, last in part.selector if last), None)
+    if port is None:
+        return None
+    return Way("tcp", port) if part.protocol == "tcp" else Way("udp", port, _PAYLOADS.get(port, "none"))
+
+
+def _rank(way: Way) -> int:
+    return 3 if way.payload == "none" else ("udp", "tcp", "icmp").index(way.protocol)

@@ -15,7 +15,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import 
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place, guess, nearest, shown_name
 
 # What composes over groups: its variables carry a suffix.
-SUFFIXED = ("allow", "forbid", "waivers", "accept", "networks")
+SUFFIXED = ("allow", "forbid", "waivers", "accept", "networks", "probes")
 # What there is once for the whole fleet.
 FLEET: Mapping[str, Any] = {"assertions": [], "profiles": {}, "services": {}, "networks": {}, "waiver_days": 366}
 # What each host has for itself.

@@ -73,21 +73,21 @@ def label(terms: Iterable[Term]) -> str:
     return "+".join(term.text for term in terms)
 
 
-def named(names: Sequence[tuple[str, str]]) -> list[str]:
+def named(names: Sequence[tuple[str, str]], longest: int = _LONGEST_ORIGIN) -> list[str]:
     """Return an origin for each: the name, with the network where two collide, with a number where they still do."""
     often = Counter(name for name, _network in names)
     origins: dict[str, None] = {}
     for name, network in names:
-        origin = _storable(name if often[name] == 1 else f"{name}/{network}")
+        origin = _storable(name if often[name] == 1 else f"{name}/{network}", longest)
         # one of as many candidates as there are names is free
         numbered = (origin if number == 1 else f"{origin}/{number}" for number in range(1, len(names) + 1))
         origins[next((candidate for candidate in numbered if candidate not in origins), "")] = None
     return list(origins)
 
 
-def _storable(name: str) -> str:
+def _storable(name: str, longest: int) -> str:
     """Return a name that the kernel's listing can hold: printable, unquoted ASCII, and short."""
     text = "".join(c if c.isascii() and c.isprintable() and c not in "\"'\\ " else "_" for c in name)
-    if len(text) <= _LONGEST_ORIGIN:
+    if len(text) <= longest:
         return text
-    return f"{text[: _LONGEST_ORIGIN - 9]}~{crc32(name.encode()):08x}"
+    return f"{text[: longest - 9]}~{crc32(name.encode()):08x}"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from unit.plugin_utils.sites import changed
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import PolicyError
+from ansible_collections.palisade.egress.plugins.module_utils._probe_codec import decode_probes
 from ansible_collections.palisade.egress.plugins.plugin_utils._variables import FLEET, HOST, SUFFIXED
 
 VARIABLES = (*(f"{kind}__web" for kind in SUFFIXED), *FLEET, *HOST)
@@ -51,6 +52,9 @@ WORDS = [
     "web/smtp",
     "2026-12-31T00:00:00Z",
     "container_host",
+    "reachable",
+    "blocked",
+    "example.org",
 ]
 KEYS = [
     "service",
@@ -72,6 +76,9 @@ KEYS = [
     "forbids",
     "accepts",
     "probes",
+    "expect",
+    "timeout",
+    "query",
     "protocol",
     "family",
     "ports",
@@ -133,16 +140,31 @@ WAIVER = st.fixed_dictionaries(
         "expires": st.one_of(st.just("2026-12-31T00:00:00Z"), st.datetimes(timezones=st.timezones()), YAML),
     }
 )
+PROBE = st.fixed_dictionaries(
+    {"service": st.one_of(st.sampled_from(["https", "dns", "ping", "any"]), SERVICE), "to": NETWORK},
+    optional={
+        "expect": st.one_of(st.sampled_from(["reachable", "blocked"]), YAML),
+        "timeout": st.one_of(st.floats(-1, 61), WORD, YAML),
+        **{key: st.one_of(WORD, YAML) for key in ("name", "query")},
+    },
+)
 SHAPED = st.one_of(
     st.lists(GRANT, max_size=3),
     st.lists(ON_THE_SPOT, max_size=3),
     st.lists(WAIVER, max_size=3),
+    st.lists(PROBE, max_size=3),
     st.dictionaries(st.sampled_from(KEYS), NETWORK, max_size=4),
     st.dictionaries(st.sampled_from(KEYS), SERVICE, max_size=3),
     st.dictionaries(
         st.sampled_from(["mail", "web", "base", "x"]),
         st.fixed_dictionaries(
-            {}, optional={"groups": st.lists(WORD), "grants": st.lists(GRANT), "forbids": st.lists(GRANT)}
+            {},
+            optional={
+                "groups": st.lists(WORD),
+                "grants": st.lists(GRANT),
+                "forbids": st.lists(GRANT),
+                "probes": st.lists(PROBE),
+            },
         ),
     ),
 )
@@ -151,7 +173,8 @@ SHAPED = st.one_of(
 @given(st.sampled_from(VARIABLES), st.one_of(YAML, SHAPED), st.sampled_from(["all", "web", "web1"]))
 def test_any_value_compiles_or_is_a_policy_error(variable: str, value: Any, target: str) -> None:
     with suppress(PolicyError):
-        changed(target, {f"egress_firewall_{variable}": value})
+        for policy in changed(target, {f"egress_firewall_{variable}": value}).values():
+            assert not policy["probes"] or decode_probes(policy["probes"])
 
 
 @given(st.one_of(st.text(), st.integers(), st.none()), st.one_of(st.text(), st.none()))

@@ -243,7 +243,56 @@ all  | profiles        | {container_host: {groups: [web]}}          | profiles.c
 all  | accept__web     | [{service: ssh, from: any}]                | accept__web on host web1           | an inbound accept is not supported | Take it out
 all  | assertions      | [{from: any}]                              | assertions[0]                      | the assertion has no 'to' | Write it like {from: group:web
 all  | profiles        | {web: {accepts: [ssh]}}                    | profiles.web.accepts               | 'accepts' in a profile is not supported | Take it out
-all  | profiles        | {web: {probes: {}}}                        | profiles.web.probes                | 'probes' in a profile is not supported | Take it out
+# Probes
+all  | profiles        | {web: {probes: {}}} | profiles.web.probes | a mapping stands where a list belongs | [{service: https, to: mirrors, expect: reachable}]
+all  | profiles        | {web: {probes: [dns]}} | profiles.web.probes[0] | 'dns' stands where a mapping belongs | {service: https, to: mirrors
+all  | profiles        | {web: {probes: [{service: dns, to: mirrors}]}} | profiles.web.probes[0].to on host web1 | the network 'mirrors' is not defined | Define mirrors
+all  | profiles        | {base: {probes: [{service: ntp, to: time_servers}]}} | profiles.base.probes[0].to on host mail1 | time_servers has no addresses | Define it, or take the probe out
+all  | probes          | [] | probes on host mail1 | needs a suffix | egress_firewall_probes__web
+all  | probe__web      | [] | probe__web on host mail1 | unknown variable | Did you mean 'egress_firewall_probes'?
+all  | probes__wbe     | [] | probes__wbe on host mail1 | no group or host is called 'wbe' | Did you mean 'web'?
+all  | probes__web     | ~ | probes__web on host web1 | nothing (null) stands where a list belongs | Write it like [{service: https
+all  | probes__web     | {service: dns, to: resolvers} | probes__web on host web1 | a mapping stands where a list belongs | Write it like [{service: https
+all  | probes__web     | [dns] | probes__web[0] on host web1 | 'dns' stands where a mapping belongs | Write it like {service: https
+all  | probes__web     | [{service: dns}] | probes__web[0] on host web1 | the probe has no 'to' | to: mirrors
+all  | probes__web     | [{to: resolvers}] | probes__web[0] on host web1 | the probe has no 'service' | service: https
+all  | probes__web     | [{service: dns, to: resolvers, expct: blocked}] | probes__web[0] on host web1 | unknown key 'expct' | Did you mean 'expect'?
+all  | probes__web     | [{service: dns, to: resolvers, host: 192.0.2.1}] | probes__web[0] on host web1 | unknown key 'host' | Write it like {service: https
+all  | probes__web     | [{service: dsn, to: resolvers}] | probes__web[0].service on host web1 | unknown service 'dsn' | Did you mean 'dns'?
+all  | probes__web     | [{service: any, to: resolvers}] | probes__web[0].service on host web1 | any cannot be probed: that takes a port of tcp or udp | Name one, like {protocol: tcp, ports: [8443]}
+all  | probes__web     | [{service: {protocol: tcp}, to: relays}] | probes__web[0].service on host web1 | tcp cannot be probed: that takes a port | Name one, like {protocol: tcp, ports: [8443]}
+all  | probes__web     | [{service: {protocol: udp, ports: [0]}, to: relays}] | probes__web[0].service on host web1 | udp-0 cannot be probed: that takes a port | Name one, like
+all  | probes__web     | [{service: {protocol: sctp, ports: [5060]}, to: relays}] | probes__web[0].service on host web1 | sctp-5060 cannot be probed: that takes a port of tcp or udp | Name one
+all  | probes__web     | [{service: {protocol: icmp, icmp_types: [redirect]}, to: relays}] | probes__web[0].service on host web1 | icmp-redirect cannot be probed: that takes a port of tcp or udp, from any source port, or ping | Name one, like
+all  | probes__web     | [{service: dhcp, to: relays}] | probes__web[0].service on host web1 | dhcp cannot be probed: that takes a port of tcp or udp, from any source port | Name one
+all  | probes__web     | [{service: gre, to: relays}] | probes__web[0].service on host web1 | gre cannot be probed | Name one, like
+all  | probes__web     | [{service: dns, to: resolver}] | probes__web[0].to on host web1 | unknown network 'resolver' | Did you mean 'resolvers'?
+all  | probes__web     | [{service: dns, to: []}] | probes__web[0].to on host web1 | an empty list | nothing never means all
+all  | probes__web     | [{service: https, to: mirrors}] | probes__web[0].to on host web1 | the network 'mirrors' is not defined | Define mirrors
+all  | probes__web     | [{service: ntp, to: time_servers}] | probes__web[0].to on host web1 | time_servers has no addresses | Define it, or take the probe out
+all  | probes__web     | [{service: https, to: 203.0.113.0/27}] | probes__web[0].to on host web1 | 203.0.113.0/27 has more than 16 addresses, each of which would be tried | Name single addresses
+all  | probes__web     | [{service: https, to: [203.0.113.0/28, 198.51.100.1]}] | probes__web[0].to on host web1 | 203.0.113.0/28+198.51.100.1 has more than 16 addresses | Name single addresses
+all  | probes__web     | [{service: https, to: any}] | probes__web[0].to on host web1 | any has more than 16 addresses | Name single addresses
+all  | probes__web     | [{service: https, to: 127.0.0.1}] | probes__web[0].to on host web1 | 127.0.0.1 has loopback, multicast or unspecified addresses in it | of other hosts
+all  | probes__web     | [{service: https, to: 'fe80::1'}] | probes__web[0].to on host web1 | 'fe80::1' is link-local, which needs an interface | write a global address
+all  | probes__web     | [{service: {protocol: icmpv6}, to: relays}] | probes__web[0].to on host web1 | icmpv6 and relays have no IP family in common | Name addresses of the family
+all  | probes__web     | [{service: dns, to: resolvers, expect: allowed}] | probes__web[0].expect on host web1 | 'allowed' is not possible here | Write reachable or blocked
+all  | probes__web     | [{service: dns, to: resolvers, expect: ~}] | probes__web[0].expect on host web1 | nothing (null) is not possible here | Write reachable or blocked
+all  | probes__web     | [{service: dns, to: resolvers, name: a b}] | probes__web[0].name on host web1 | 'a b' cannot be a name | letters, digits
+all  | probes__web     | [{service: dns, to: resolvers, timeout: 61}] | probes__web[0].timeout on host web1 | 61 is not a timeout | more than 0 and up to 60
+all  | probes__web     | [{service: dns, to: resolvers, timeout: 0}] | probes__web[0].timeout on host web1 | 0 is not a timeout | more than 0 and up to 60
+all  | probes__web     | [{service: dns, to: resolvers, timeout: ~}] | probes__web[0].timeout on host web1 | None is not a timeout | Write seconds
+all  | probes__web     | [{service: dns, to: resolvers, query: a..b}] | probes__web[0].query on host web1 | 'a..b' is not a domain name | example.org
+all  | probes__web     | [{service: dns, to: resolvers, query: ~}] | probes__web[0].query on host web1 | must be text, not null | quotes
+all  | probes__web     | [{service: ntp, to: resolvers, query: example.org}] | probes__web[0].query on host web1 | a probe of ntp asks for no name | Take it out, or probe dns
+all  | probes__web     | [{service: {protocol: tcp, ports: [53]}, to: resolvers, query: a.example}] | probes__web[0].query on host web1 | a probe of tcp-53 asks for no name | probe dns
+# Probes that can never be satisfied
+all  | probes__web     | [{service: ssh, to: relays}] | probes__web[0] on host web1 | the probe 'web/ssh' expects 203.0.113.25 to be reachable, and the default, as no rule is about it, stops it | Mend the probe, or grant what it tries
+all  | probes__web     | [{service: smtp, to: relays}] | probes__web[0] on host web1 | the probe 'web/smtp' expects 203.0.113.25 to be reachable, and the rule 'forbid/web/smtp' stops it | Mend the probe, or grant
+all  | probes__web     | [{service: dns, to: resolvers, expect: blocked}] | probes__web[0] on host web1 | the probe 'web/dns' expects 198.51.100.53 to be blocked, and the rule 'base/dns/udp' lets it pass | Mend the probe, or forbid what it tries
+all  | probes__web     | [{service: ping, to: 'host:ns1', expect: blocked}] | probes__web[0] on host web1 | 198.51.100.53 to be blocked, and the rule 'always/echo-request/icmp' lets it pass | or forbid what it tries
+all  | probes__web     | [{service: postgresql, to: databases}, {service: ntp, to: ['host:db1', 'host:ns1']}] | probes__web[1] on host web1 | 'web/ntp' expects 198.51.100.13 to be reachable | Mend the probe
+all  | profiles        | {web: {probes: [{service: ssh, to: relays}]}} | profiles.web.probes[0] on host web1 | the probe 'web/ssh' expects 203.0.113.25 to be reachable | Mend the probe, or grant
 # Profiles
 all  | profiles        | [mail]                                     | profiles                           | a list stands where a mapping belongs | Write it like
 all  | profiles        | {mail: [smtp]}                             | profiles.mail                      | a list stands where a mapping belongs | Write it like

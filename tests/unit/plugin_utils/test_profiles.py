@@ -36,7 +36,7 @@ def test_all_ship() -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_they_name_only_networks_that_ship_undefined_or_the_internet(name: str) -> None:
-    declared = [*PROFILES[name].get("grants", []), *PROFILES[name].get("forbids", [])]
+    declared = [item for key in ("grants", "forbids", "probes") for item in PROFILES[name].get(key, [])]
     terms = {item[key] for item in declared if isinstance(item, dict) for key in ("to", "except") if key in item}
     assert terms <= {"internet", *DEMANDED, *OPTIONAL}
 
