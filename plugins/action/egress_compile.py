@@ -16,6 +16,7 @@ from urllib.parse import quote
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.palisade.egress.plugins.module_utils._connections import own_addresses
 from ansible_collections.palisade.egress.plugins.module_utils._errors import EgressError
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
 from ansible_collections.palisade.egress.plugins.plugin_utils._report import policies
@@ -38,10 +39,18 @@ class ActionModule(ActionBase):
         try:
             inventory = Inventory(variables["hostvars"], variables["groups"])
             check_play(inventory, variables["inventory_hostname"], variables)
-            compiled = policies(inventory)
+            compiled = policies(inventory, here=_here())
         except EgressError as error:
             return {**result, "failed": True, "msg": str(error)}
         return {**result, "changed": False, "directory": _write(compiled), "hosts": len(compiled)}
+
+
+def _here() -> frozenset[tuple[str, int]]:
+    """Return the addresses of this machine; none where its kernel is not Linux and does not tell."""
+    try:
+        return own_addresses()
+    except (OSError, AttributeError):
+        return frozenset()
 
 
 def _write(compiled: Mapping[str, Mapping[str, Any]]) -> str:

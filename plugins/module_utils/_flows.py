@@ -91,7 +91,7 @@ def doubtful(ruleset: Ruleset) -> Ruleset:
     Rules that ask for what nobody can tell may match or not: ``either`` then finds all verdicts that are possible.
     """
     return Ruleset(
-        tuple(replace(c, rules=tuple(_without_unknowns(r) for r in c.rules if not _loops(r))) for c in ruleset.chains)
+        tuple(replace(c, rules=tuple(without_unknowns(r) for r in c.rules if not loops(r))) for c in ruleset.chains)
     )
 
 
@@ -112,12 +112,12 @@ def _is_denied(ruleset: Ruleset, flow: Flow, from_here: bool, to_here: bool, now
     return all(verdict.action != "accept" for verdict in evaluate(ruleset, packet, either).verdicts)
 
 
-def _without_unknowns(rule: Rule) -> Rule:
+def without_unknowns(rule: Rule) -> Rule:
     """Return the rule without interfaces, owners and the check of the way back, if it has any."""
     without = replace(rule, in_interface=None, out_interface=None, uid_owner=None, gid_owner=None, reverse_path=None)
     return rule if without == rule else replace(without, limit=_UNKNOWN)
 
 
-def _loops(rule: Rule) -> bool:
+def loops(rule: Rule) -> bool:
     """Tell whether a rule is about the loopback only, which no flow to or from another host uses."""
     return ("lo",) in (rule.in_interface, rule.out_interface)

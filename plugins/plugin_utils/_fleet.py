@@ -203,7 +203,7 @@ def _read_settings(inventory: Inventory, host: str) -> Settings:
     for kind, choices in _CHOICES.items():
         if inventory.shows(host, PREFIX + kind):
             chosen[kind] = _read_choice(inventory.value(host, PREFIX + kind), Place(PREFIX + kind, host), kind, choices)
-    for kind in ("managed", "persist"):
+    for kind in ("managed", "persist", "guard"):
         if inventory.shows(host, PREFIX + kind):
             chosen[kind] = read_flag(inventory.value(host, PREFIX + kind), Place(PREFIX + kind, host))
     for kind, (low, high) in _NUMBERS.items():

@@ -23,6 +23,15 @@ from ansible_collections.palisade.egress.plugins.module_utils._errors import Pol
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place, kind
 
 PREFIX = "egress_firewall_"
+# How Ansible logs in: the only variables of Ansible's own that a policy is compiled from.
+CONNECTION = (
+    "ansible_host",
+    "ansible_port",
+    "ansible_connection",
+    "ansible_ssh_args",
+    "ansible_ssh_common_args",
+    "ansible_ssh_extra_args",
+)
 _DEEPEST = 20
 _TEMPLATE_MEND = "Mend the template; facts and variables of plays do not count in a policy"
 _SCALARS = (bool, int, float, date, type(None))
@@ -139,7 +148,7 @@ def _read_groups(groups: Any, hosts: tuple[str, ...]) -> dict[str, tuple[str, ..
 
 
 def _is_policy(name: object) -> bool:
-    return isinstance(name, str) and (name.startswith(PREFIX) or name == "ansible_host")
+    return isinstance(name, str) and (name.startswith(PREFIX) or name in CONNECTION)
 
 
 def _is_fixed(raw: Any, depth: int) -> bool:

@@ -175,6 +175,7 @@ class Settings:
     persist: bool = True
     generations: int = 5
     boot_failure: str = "closed"
+    guard: bool = True
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ansible_collections.palisade.egress.plugins.module_utils._values import parse_time
@@ -24,12 +24,14 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._probes import enc
 from ansible_collections.palisade.egress.plugins.plugin_utils._ruled import Lowered, rule
 
 # What the role goes by, beside rules and chains.
-_SETTINGS = ("state", "backend", "live_flows", "confirm_timeout", "persist", "generations", "boot_failure")
+_SETTINGS = ("state", "backend", "live_flows", "confirm_timeout", "persist", "generations", "boot_failure", "guard")
 
 
-def policies(inventory: Inventory, now: float | None = None) -> dict[str, dict[str, Any]]:
+def policies(
+    inventory: Inventory, now: float | None = None, here: Collection[tuple[str, int]] = ()
+) -> dict[str, dict[str, Any]]:
     """Return the policy of every managed host with its rules; hosts with equal policy share one object."""
-    ruled = rule(inventory, now)
+    ruled = rule(inventory, now, here=here)
     seconds = parse_time(ruled.fleet.now)
     shared: dict[tuple[int, int], dict[str, Any]] = {}
     found: dict[str, dict[str, Any]] = {}

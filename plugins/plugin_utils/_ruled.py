@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,13 @@ from ansible_collections.palisade.egress.plugins.module_utils._values import par
 from ansible_collections.palisade.egress.plugins.plugin_utils._assertions import assertions_of
 from ansible_collections.palisade.egress.plugins.plugin_utils._compile import compile_fleet
 from ansible_collections.palisade.egress.plugins.plugin_utils._fleet import digest
+from ansible_collections.palisade.egress.plugins.plugin_utils._guard import check_ways
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
 from ansible_collections.palisade.egress.plugins.plugin_utils._lower import lower_to_ruleset
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Fleet, Policy, Settings
 from ansible_collections.palisade.egress.plugins.plugin_utils._probes import check_probes
 from ansible_collections.palisade.egress.plugins.plugin_utils._prove import check
+from ansible_collections.palisade.egress.plugins.plugin_utils._ways import find_ways
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,17 @@ class Ruled:
         return {host: lowered.ruleset for host, lowered in self.lowered.items()}
 
 
-def rule(inventory: Inventory, now: float | None = None, *, prove: bool = True) -> Ruled:
-    """Return an inventory compiled.
+def rule(
+    inventory: Inventory, now: float | None = None, *, prove: bool = True, here: Collection[tuple[str, int]] = ()
+) -> Ruled:
+    """Return an inventory compiled; ``here`` are the addresses of the machine that compiles.
 
-    Raises ``PolicyError`` where it cannot be, or where an assertion does not hold or a probe can never be satisfied.
+    Raises ``PolicyError`` where it cannot be, where Ansible would be locked out, and where an assertion does not hold
+    or a probe can never be satisfied.
     """
     fleet = digest(inventory, now)
     assertions = assertions_of(inventory, fleet) if prove else ()
+    ways = find_ways(inventory, fleet, here) if prove else ()
     policies = compile_fleet(fleet)
     shared: dict[tuple[int, Settings], Lowered] = {}
     for policy in policies.values():
@@ -61,6 +67,7 @@ def rule(inventory: Inventory, now: float | None = None, *, prove: bool = True) 
     ruled = Ruled(
         fleet, policies, {name: shared[id(policy.composition), policy.settings] for name, policy in policies.items()}
     )
+    check_ways(ways, fleet, policies, ruled.rulesets)
     if assertions:
         check(fleet, assertions, policies, ruled.rulesets)
     if prove:

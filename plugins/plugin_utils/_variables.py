@@ -17,7 +17,14 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Pl
 # What composes over groups: its variables carry a suffix.
 SUFFIXED = ("allow", "forbid", "waivers", "accept", "networks", "probes")
 # What there is once for the whole fleet.
-FLEET: Mapping[str, Any] = {"assertions": [], "profiles": {}, "services": {}, "networks": {}, "waiver_days": 366}
+FLEET: Mapping[str, Any] = {
+    "assertions": [],
+    "controllers": [],
+    "profiles": {},
+    "services": {},
+    "networks": {},
+    "waiver_days": 366,
+}
 # What each host has for itself.
 HOST: Mapping[str, Any] = {
     "addresses": [],
@@ -33,6 +40,7 @@ HOST: Mapping[str, Any] = {
     "persist": True,
     "generations": 5,
     "boot_failure": "closed",
+    "guard": True,
 }
 DEFAULTS = {**FLEET, **HOST}
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")

@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 from unit.plugin_utils.playbooks import LAB, run_play, write_inventory
 
+from ansible_collections.palisade.egress.plugins.module_utils._connections import own_addresses
+from ansible_collections.palisade.egress.plugins.module_utils._model import Addresses
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import merge
+from ansible_collections.palisade.egress.plugins.module_utils._values import format_addresses
+
 COMPILE = {"palisade.egress.egress_compile": {}, "register": "compiled", "run_once": True}
 FILE = "{{ compiled.directory }}/{{ inventory_hostname | urlencode | replace('/', '%2F') }}.json"
 POLICY = {"policy": "{{ lookup('ansible.builtin.file', file) | from_json }}", "file": FILE}
@@ -98,6 +103,27 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str], str]] = {
         [],
         "policy.settings.state == 'present'",
     ),
+    "templates that only a play fills, and no jump host": (
+        {
+            "all": {
+                **NETWORKS,
+                "ansible_connection": "{{ plugin }}",
+                "ansible_host": "{{ address }}",
+                "ansible_port": "{{ port }}",
+                "ansible_ssh_common_args": "-i {{ key }}",
+                "egress_firewall_addresses": ["198.51.100.11"],
+            }
+        },
+        {"vars": {"plugin": "ssh", "port": 2222, "key": "key", "address": "198.51.100.11"}},
+        [],
+        "policy.settings.guard",
+    ),
+    "jump host that only a play fills in": (
+        {"all": {**NETWORKS, "ansible_ssh_common_args": "-J {{ bastion }}"}},
+        {"vars": {"bastion": "bastion1"}},
+        [],
+        "ansible_ssh_common_args on host web1: its template fails: 'bastion' is undefined. Mend the template",
+    ),
     "misspelt service": (
         {"all": NETWORKS, "web": {"egress_firewall_allow__web": [{"service": "htps", "to": "any"}]}},
         {},
@@ -133,3 +159,26 @@ def test_facts_do_not_count_even_from_a_cache(tmp_path: Path, monkeypatch: pytes
     show = {"ansible.builtin.assert": {"that": f"({compiled}) is not search('web/any')"}}
     code, output = run_play(tmp_path, inventory, {"tasks": [show]})
     assert code == 0, output
+
+
+def test_a_jump_host_may_be_named_by_a_template(tmp_path: Path) -> None:
+    hosts = {"web1": {"ansible_host": "198.51.100.11"}, "db1": {"ansible_host": "198.51.100.12"}}
+    jump = {"bastion": "{{ groups.all | last }}", "ansible_ssh_common_args": "-o ProxyJump={{ bastion }}"}
+    inventory = write_inventory(tmp_path / "inventory", {"all": {"hosts": hosts}}, {"all": {**NETWORKS, **jump}})
+    code, output = run_play(tmp_path, inventory, {"tasks": [COMPILE]})
+    assert code != 0
+    expected = 'ansible_ssh_common_args on host web1: "Ansible logs in through db1" does not hold: db1 → web1'
+    assert expected in " ".join(output.split())
+
+
+def test_a_host_with_an_address_of_this_machine_is_the_controller(tmp_path: Path) -> None:
+    mine = sorted(format_addresses(Addresses(ipv4=merge((n, n) for f, n in own_addresses() if f == "ipv4"))))
+    outside = [address for address in mine if not address.startswith("127.")]
+    if not outside:
+        pytest.skip("this machine has no address but the loopback's")
+    hosts = {"web1": {"ansible_host": "198.51.100.11"}, "here": {"egress_firewall_addresses": outside[:1]}}
+    inventory = write_inventory(tmp_path / "inventory", {"all": {"hosts": hosts}}, {"all": NETWORKS})
+    code, output = run_play(tmp_path, inventory, {"tasks": [COMPILE]})
+    assert code != 0
+    expected = 'egress_firewall_addresses on host here: "Ansible logs in from here" does not hold: here → web1'
+    assert expected in " ".join(output.split())

@@ -15,6 +15,7 @@ from unit.plugin_utils.sites import changed
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import PolicyError
 from ansible_collections.palisade.egress.plugins.module_utils._probe_codec import decode_probes
+from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import CONNECTION
 from ansible_collections.palisade.egress.plugins.plugin_utils._variables import FLEET, HOST, SUFFIXED
 
 VARIABLES = (*(f"{kind}__web" for kind in SUFFIXED), *FLEET, *HOST)
@@ -169,12 +170,39 @@ SHAPED = st.one_of(
     ),
 )
 
+# What ssh may be told, and what it may not.
+ARGUMENTS = st.lists(
+    st.sampled_from(
+        [
+            "-J",
+            "-o",
+            "ProxyJump=",
+            "ProxyCommand=",
+            "'ssh",
+            "-W%h:%p",
+            "web1",
+            "a@[2001:db8::1]:22",
+            ":22",
+            ",",
+            "'",
+            "--",
+        ]
+    ),
+    max_size=8,
+).map(" ".join)
+
 
 @given(st.sampled_from(VARIABLES), st.one_of(YAML, SHAPED), st.sampled_from(["all", "web", "web1"]))
 def test_any_value_compiles_or_is_a_policy_error(variable: str, value: Any, target: str) -> None:
     with suppress(PolicyError):
         for policy in changed(target, {f"egress_firewall_{variable}": value}).values():
             assert not policy["probes"] or decode_probes(policy["probes"])
+
+
+@given(st.sampled_from(CONNECTION), st.one_of(YAML, ARGUMENTS), st.sampled_from(["all", "web", "web1"]))
+def test_any_way_to_connect_compiles_or_is_a_policy_error(variable: str, value: Any, target: str) -> None:
+    with suppress(PolicyError):
+        changed(target, {variable: value})
 
 
 @given(st.one_of(st.text(), st.integers(), st.none()), st.one_of(st.text(), st.none()))

@@ -303,6 +303,21 @@ all  | profiles        | {mail: {groups: [7]}}                      | profiles.m
 all  | profiles        | {mail: {grants: [{service: x, to: any}]}}  | profiles.mail.grants[0].service    | unknown service 'x' | egress_firewall_services
 all  | profiles        | {mail: {grants: [{service: ssh, to: mirrors}]}} | profiles.mail.grants[0].to on host mail1 | 'mirrors' is not defined | Define mirrors
 all  | profiles        | {'no name': {groups: [web]}}               | profiles.no name                   | cannot be a name | letters, digits
+# Logins
+all  | controllers     | ~                                          | controllers                        | nothing (null) stands where text belongs | Write it like
+all  | controllers     | 7                                          | controllers                        | the number 7 stands where text belongs | Write it like
+all  | controllers     | {from: any}                                | controllers                        | a mapping stands where text belongs | Write it like
+all  | controllers     | ''                                         | controllers                        | empty text stands where text belongs | Write it like
+all  | controllers     | [192.0.2.7, host:awx]                      | controllers[1]                     | unknown host 'awx' | Write host:
+all  | controllers     | [ns1]                                      | controllers[0]                     | 'ns1' is a host of the inventory | Write host:ns1
+all  | controllers     | [awx.example.org]                          | controllers[0]                     | names are not looked up | Write its addresses
+all  | controllers     | [mirrors]                                  | controllers[0]                     | the network 'mirrors' is not defined | Define mirrors
+all  | controllers     | [group:nobody]                             | controllers[0]                     | the group 'nobody' has no hosts | Put hosts into it
+all  | controllers     | [host:printer1]                            | controllers[0]                     | printer1, which has no address | Set egress_firewall_addresses of printer1
+web1 | controllers     | [192.0.2.7]                                | controllers on host web1           | host mail1 does not show it | in group_vars/all
+all  | controller      | [192.0.2.7]                                | controller on host mail1           | unknown variable | Did you mean 'egress_firewall_controllers'?
+web1 | guard           | 'no'                                       | guard on host web1                 | 'no' stands where true or false belongs | without quotes
+web1 | guard           | ~                                          | guard on host web1                 | nothing (null) | Write true or false
 # Contradictions
 all  | profiles        | {web: {groups: [mail]}}                    | shipped profiles.mail.grants[0] on host mail1 | 'mail/smtp' to relays, as the forbid 'web/smtp' beats it | take it out of one of mail, web
 all  | allow__web      | [{service: smtp, to: relays}]              | allow__web[0] on host web1         | 'web/smtp' to relays, as the forbid 'web/smtp' beats it | Take the grant or the forbid out
