@@ -110,15 +110,9 @@ def _is_guarded(host: Host) -> bool:
 
 
 def _controllers(inventory: Inventory, fleet: Fleet, here: Collection[tuple[str, int]]) -> list[tuple[Place, End]]:
-    """Return the machines that log in, with what says so; each managed host once."""
-    found: dict[str, tuple[Place, End]] = {}
-    strangers: list[tuple[Place, End]] = []
-    for place, end in (*_told(inventory, fleet), *_found(inventory, fleet, here)):
-        if end.host:
-            found.setdefault(end.host, (place, end))
-        else:
-            strangers.append((place, end))
-    return [each for each in (*found.values(), *strangers) if _may_be_cut_off(fleet, each[1])]
+    """Return the machines that log in, with what says so."""
+    ends = (*_told(inventory, fleet), *_found(inventory, fleet, here))
+    return [(place, end) for place, end in ends if _may_be_cut_off(fleet, end)]
 
 
 def _may_be_cut_off(fleet: Fleet, end: End) -> bool:
@@ -151,19 +145,17 @@ def _ends_of(term: Term, place: Place, fleet: Fleet, networks: Networks) -> Iter
 
 
 def _found(inventory: Inventory, fleet: Fleet, here: Collection[tuple[str, int]]) -> Iterator[tuple[Place, End]]:
-    """Yield the managed hosts that are the controller without being called so."""
-    mine = [(family, address) for family, address in here if not _is_loopback(family, address)]
+    """Yield the managed hosts that are the controller without being called so.
+
+    This machine's loopback addresses do not count: hosts may have none of these.
+    """
     for host in fleet.hosts.values():
-        if not host.settings.managed or not host.settings.guard:
+        if not host.settings.managed:
             continue
         if _connects_by(inventory, host.name) == "local":
             yield Place("ansible_connection", host.name), _end(host)
-        elif host.addresses and any(contains(host.addresses.of(family), address) for family, address in mine):
+        elif host.addresses and any(contains(host.addresses.of(family), address) for family, address in here):
             yield Place(PREFIX + "addresses", host.name), _end(host)
-
-
-def _is_loopback(family: str, address: int) -> bool:
-    return address >> 24 == 127 if family == "ipv4" else address == 1
 
 
 def _meets(addresses: Addresses | None, others: Addresses) -> bool:

@@ -29,6 +29,7 @@ SPELLINGS: list[tuple[str, tuple[Hop, ...] | None]] = [
     ("-o 'ProxyJump bastion1'", (Hop("bastion1"),)),
     ("-o'ProxyJump bastion1'", (Hop("bastion1"),)),
     ("-oproxyjump='one,two'", (Hop("one"), Hop("two"))),
+    ("""-o 'ProxyJump = "bastion1"'""", (Hop("bastion1"),)),
     ("-o ProxyJump=none -J bastion1", ()),
     ("-o ProxyCommand=none", ()),
     ("-J first -o ProxyJump=second", (Hop("first"),)),

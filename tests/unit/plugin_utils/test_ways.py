@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 from unit.plugin_utils.sites import GROUPS, HOSTS, NOW, members, site
 
+from ansible_collections.palisade.egress.plugins.module_utils._codec import decode
 from ansible_collections.palisade.egress.plugins.module_utils._errors import PolicyError
+from ansible_collections.palisade.egress.plugins.plugin_utils._guard import check_ways
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
 from ansible_collections.palisade.egress.plugins.plugin_utils._report import policies
+from ansible_collections.palisade.egress.plugins.plugin_utils._ruled import rule
+from ansible_collections.palisade.egress.plugins.plugin_utils._ways import find_ways
 
 Variables = dict[str, dict[str, Any]]
 ARGS = "ansible_ssh_common_args"
@@ -93,9 +97,16 @@ KEPT: dict[str, Variables] = {
             ALLOW: [{"service": {"protocol": "tcp", "ports": [2222]}, "to": "any"}],
         },
     },
+    "at several ports": {
+        "all": {
+            "controllers": ["host:ns1"],
+            ALLOW: [*SSH, {"service": {"protocol": "tcp", "ports": [2222]}, "to": "any"}],
+        },
+        "web2": {"ansible_port": 2222},
+    },
     "guard off where it comes from": {"all": {"controllers": ["host:ns1"]}, "ns1": {"guard": False}},
     "guard off where it goes to": {"all": {"controllers": ["host:ns1"], "guard": False}, "ns1": {"guard": True}},
-    "rules that go": {"all": {"controllers": ["host:ns1"], "state": "absent"}},
+    "rules that go": {"all": {"controllers": ["host:ns1"], "state": "absent"}, "ns1": {"state": "present"}},
     "a jump host that may": {"all": {ALLOW: SSH}, "web": {ARGS: "-J ns1"}},
     "a jump host to itself": {"ns1": {ARGS: "-J ns1"}},
     "a jump host outside": {"web": {ARGS: "-J bastion.example.org"}},
@@ -282,11 +293,6 @@ def test_the_machine_that_compiles_is_known_by_its_address() -> None:
     assert compiled({"ns1": {"guard": False}}, "198.51.100.53")
 
 
-def test_loopback_addresses_do_not_tell_who_compiles() -> None:
-    variables = {"ns1": {"addresses": ["126.0.0.0/8", "::2/127"]}}
-    assert compiled(variables, "127.0.0.1", "127.5.5.5", "::1")
-
-
 def test_one_that_is_told_and_found_is_one() -> None:
     error = refused({"all": {"controllers": ["host:ns1"]}, "ns1": {"ansible_connection": "local"}}, "198.51.100.53")
     assert error.where == "egress_firewall_controllers[0]"
@@ -295,6 +301,65 @@ def test_one_that_is_told_and_found_is_one() -> None:
 def test_all_that_may_not_log_in_are_found_not_only_the_first_with_the_same_rules() -> None:
     grants = [{"service": "ssh", "to": ["host:mail1", "host:db1", "host:ns1", "host:web2"]}]
     assert "web2 → web1" in str(refused({"all": {"controllers": ["group:web"], "allow__web": grants}}))
+
+
+def test_controllers_with_other_rules_are_looked_at_by_themselves() -> None:
+    assert "db1 → mail1" in str(refused({"all": {"controllers": ["host:ns1", "host:db1"], ALLOW: SSH}}))
+
+
+def test_jumps_and_controllers_with_the_same_rules_have_each_their_own_receivers() -> None:
+    variables: Variables = {
+        "all": {"guard": False, "controllers": ["host:web1"], "allow__web": [{"service": "ssh", "to": "host:web2"}]},
+        "web": {"guard": True},
+        "web2": {"addresses": ["198.51.100.12", "2001:db8:1::12"]},
+        "db1": {"guard": True, ARGS: "-J web2"},
+    }
+    assert "web2 → db1" in str(refused(variables))
+
+
+def test_each_port_is_looked_at_by_itself() -> None:
+    variables: Variables = {"all": {"controllers": ["host:ns1"], ALLOW: SSH}, "web2": {"ansible_port": 2222}}
+    assert "ns1 → web2 (198.51.100.12) tcp port 2222" in str(refused(variables))
+
+
+def test_the_guard_is_not_to_be_set_where_there_is_none() -> None:
+    variables: Variables = {
+        "all": {"guard": False, "controllers": ["host:ns1"]},
+        "ns1": {"guard": True},
+        "printer1": {"guard": True, "addresses": ["203.0.113.77"]},
+        "web1": {"guard": True, ARGS: "-J printer1"},
+    }
+    assert refused(variables).mend.endswith("guard: false for ns1")
+
+
+# Which controllers are let in where only 192.0.2.0/25 is, and which of their addresses is not.
+INPUT: list[tuple[list[str], str]] = [
+    (["192.0.2.7"], ""),
+    (["192.0.2.0/25"], ""),
+    (["192.0.2.200"], "192.0.2.200"),
+    (["192.0.2.0/24"], "192.0.2.0/24"),
+    (["192.0.2.7", "192.0.2.200"], "192.0.2.200"),
+]
+
+
+@pytest.mark.parametrize(("controllers", "expected"), INPUT, ids=str)
+def test_what_comes_in_is_looked_at_where_it_arrives(controllers: list[str], expected: str) -> None:
+    hostvars = site()
+    for variables in hostvars.values():
+        variables["egress_firewall_controllers"] = controllers
+    inventory = Inventory(hostvars, {"all": list(HOSTS), **GROUPS})
+    ruled = rule(inventory, NOW)
+    accept = {"name": "let-in", "chain": "input", "action": "accept", "source": ["192.0.2.0/25"]}
+    let_in = decode([{**accept, "destination_type": "local"}], {"input": {"default": "drop"}})
+    ways = find_ways(inventory, ruled.fleet)
+    rulesets = {**ruled.rulesets, "web1": let_in}
+    if not expected:
+        check_ways(ways, ruled.fleet, ruled.policies, rulesets)
+        return
+    with pytest.raises(PolicyError) as caught:
+        check_ways(ways, ruled.fleet, ruled.policies, rulesets)
+    assert f"{expected} → web1 (198.51.100.11) tcp port 22 is dropped by the default of input" in caught.value.what
+    assert caught.value.mend == "Change what stops it, or set egress_firewall_guard: false for web1"
 
 
 def test_the_report_tells_the_guard() -> None:
