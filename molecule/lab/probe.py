@@ -16,6 +16,8 @@ import sys
 TIMEOUT = 1.6
 # Datagrams get a second chance too.
 UDP_SENDS = 2
+# What is sent to a port where not everything is answered: a query for the name servers of the root.
+PAYLOADS = {53: b"\x70\x61\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01"}
 
 
 class Answer(asyncio.DatagramProtocol):
@@ -46,7 +48,7 @@ async def udp(address: str, port: int) -> bool:
     transport, answer = await loop.create_datagram_endpoint(Answer, remote_addr=(address, port))
     try:
         for _attempt in range(UDP_SENDS):
-            transport.sendto(b"palisade")
+            transport.sendto(PAYLOADS.get(port, b"palisade"))
             try:
                 await asyncio.wait_for(answer.came.wait(), TIMEOUT / UDP_SENDS)
             except TimeoutError:

@@ -10,12 +10,17 @@ import time
 import uuid
 from typing import Any
 
-from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 DEFAULT_TIMEOUT = 30
 # How much longer than the watchdog it may take until the host answers again.
 GRACE = 15
+
+NOBODY_WAITS = (
+    "confirm: the task that makes a change has to confirm it, and with poll: 0 it would not wait. Give a poll of some "
+    "seconds, or set confirm: {timeout: 0}."
+)
 
 Plain = dict[str, Any]
 
@@ -31,19 +36,19 @@ class ActionModule(ActionBase):
         del tmp
         confirm = self._task.args.get("confirm", {})
         timeout = confirm.get("timeout", DEFAULT_TIMEOUT) if isinstance(confirm, dict) else DEFAULT_TIMEOUT
+        self._task.args["login"] = self._login()
         if self._task.check_mode or not isinstance(timeout, int) or timeout <= 0:
             return {**result, **self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)}
-        self._stay_with_the_task()
+        if self._task.async_val and self._task.poll == 0:
+            return {**result, **_failure(NOBODY_WAITS)}
+        # To confirm takes us: there is no job in the background.
+        self._task.async_val = 0
         return {**result, **self._change(task_vars, {"timeout": timeout, "token": uuid.uuid4().hex[:12]})}
 
-    def _stay_with_the_task(self) -> None:
-        """Do without a job in the background: to confirm takes us."""
-        if self._task.async_val and self._task.poll == 0:
-            raise AnsibleActionFail(
-                "confirm: the task that makes a change has to confirm it, and with poll: 0 it would not wait. Give a "
-                "poll of some seconds, or set confirm: {timeout: 0}."
-            )
-        self._task.async_val = 0
+    def _login(self) -> str:
+        """Return the addresses and ports of the login as the host sees them; sudo would take that away."""
+        said = self._low_level_execute_command('echo "$SSH_CONNECTION"', sudoable=False)
+        return str(said["stdout"]).strip()
 
     def _change(self, task_vars: Plain | None, confirm: Plain) -> Plain:
         deadline = time.monotonic() + confirm["timeout"]
@@ -84,13 +89,11 @@ class ActionModule(ActionBase):
                 f"{lost} (if the rules have changed, the host takes that back by itself within {confirm['timeout']} "
                 "seconds)"
             )
-        return {
-            "failed": True,
-            "changed": False,
-            "msg": f"confirm: no new login worked within {confirm['timeout']} seconds of the change, so the host takes "
-            f"it back by itself ({self._state_after(task_vars, deadline)}). What stood in the way: "
-            f"{' '.join(said.split())}",
-        }
+        state, obstacle = self._state_after(task_vars, deadline), " ".join(said.split())
+        return _failure(
+            f"confirm: no new login worked within {confirm['timeout']} seconds of the change, so the host takes it "
+            f"back by itself ({state}). What stood in the way: {obstacle}"
+        )
 
     def _state_after(self, task_vars: Plain | None, deadline: float) -> str:
         while time.monotonic() < deadline + GRACE:
@@ -102,3 +105,7 @@ class ActionModule(ActionBase):
             except AnsibleConnectionFailure:
                 continue
         return "it does not answer yet"
+
+
+def _failure(message: str) -> Plain:
+    return {"failed": True, "changed": False, "msg": message}

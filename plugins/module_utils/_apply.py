@@ -135,7 +135,7 @@ def _converge(
 
     def guard(rules: Ruleset) -> None:
         if module.params["guard"]:
-            check_logins(rules, _connections.logins(), time())
+            check_logins(rules, _connections.logins(module.params["login"]), time())
 
     def prepare(first_apply: bool, snapshot: Any) -> None:
         if module.params["live_flows"] == "end":
@@ -200,8 +200,9 @@ class _Saving:
                 _persistence.commit(self._module.params["generations"])
             if self._has("boot unit"):
                 _boot.install(run, self._module.params["boot_failure"])
-            if self.plan or kernel_changed:
-                _boot.remember(run)
+        if (self.plan or kernel_changed) and _boot.present():
+            # Without saving, too: until something else changes them, these rules are what there has to be.
+            _boot.remember(run)
 
     def _has(self, what: str) -> bool:
         return any(change.what == what for change in self.plan)
@@ -219,7 +220,7 @@ def _end_flows(module: Any, ruleset: Optional[Ruleset]) -> int:
     """End the flows that these rules deny, or with check mode count them."""
     if ruleset is None or module.params["live_flows"] == "keep":
         return 0
-    denied = _connections.denied_here(ruleset)
+    denied = _connections.denied_here(ruleset, module.params["login"])
     for flow in denied if not module.check_mode else ():
         _connections.end_flow(flow)
     return len(denied)

@@ -110,18 +110,25 @@ def adopt_open_connections() -> None:
         adopt_flow(flow)
 
 
-def denied_here(ruleset: Ruleset) -> List[Flow]:
+def denied_here(ruleset: Ruleset, login: str) -> List[Flow]:
     """Return the live flows that these rules deny, but for the connection of the login that runs this."""
     sockets = tcp_sockets()
     above = ancestor_inodes()
     spared = set(open_flows([sock for sock in sockets if sock.inode in above or sock.is_listener]))
+    spared.update(logins(login))
     spared |= {flow.reversed() for flow in spared}
     denied = denied_flows(ruleset, tracked_flows(), own_addresses(), sockets, time())
     return [flow for flow in denied if flow not in spared]
 
 
-def logins() -> List[Flow]:
-    """Return the connections of the logins that run this: those that others began and a process above us holds."""
+def logins(login: str) -> List[Flow]:
+    """Return the connections of the logins that run this: the one that is told, as SSH_CONNECTION has it, or else
+    those that others began and a process above us holds.
+    """
+    if login:
+        peer, peer_port, own, own_port = login.split()
+        (family, source), (_family, destination) = (_address(text) for text in (peer, own))
+        return [Flow(family, "tcp", source, destination, int(peer_port), int(own_port))]
     sockets = tcp_sockets()
     listening = frozenset(sock.port for sock in sockets if sock.is_listener)
     above = ancestor_inodes()
@@ -187,6 +194,12 @@ def _end(text: str) -> Tuple[str, int, int]:
     if len(packed) == 16 and packed.startswith(MAPPED):
         packed = packed[12:]
     return "ipv4" if len(packed) == 4 else "ipv6", int.from_bytes(packed, "big"), int(port, 16)
+
+
+def _address(text: str) -> Tuple[str, int]:
+    """Return family and integer; a link-local address may have its interface behind it."""
+    kind = socket.AF_INET6 if ":" in text else socket.AF_INET
+    return FAMILIES[kind], int.from_bytes(socket.inet_pton(kind, text.partition("%")[0]), "big")
 
 
 def _is_loopback(family: str, address: int) -> bool:

@@ -129,6 +129,23 @@ load_saved() {
     return 1
 }
 
+# The same where rules come back that were away. Connection tracking has not seen begin what began meanwhile: TCP that
+# is under way passes for a moment, and is known then.
+load_again() {
+    if { cat "$saved/current" && midstream; } | nft -f -; then
+        sleep 3
+    fi
+    load_saved
+}
+
+midstream() {
+    for chain in input forward output; do
+        if grep -q "^add chain __TABLE__ $chain " "$saved/current"; then
+            echo "insert rule __TABLE__ $chain tcp flags & (syn | ack) == ack ct state new accept"
+        fi
+    done
+}
+
 fallback() {
     __FALLBACK__
 }
@@ -142,10 +159,10 @@ check() {
         [ "$(uptime)" -ge "$(cat "$off")" ] || exit 0
         rm -f "$off"
         tell warning "the time is over for which it was turned off: loading the saved rules"
-        load_saved
+        load_again
     elif is_changed; then
         tell warning "something has changed the rules: loading the saved ones"
-        load_saved
+        load_again
     fi
 }
 
@@ -244,7 +261,7 @@ END
 
 turn_on() {
     rm -f "$off"
-    load_saved || exit
+    load_again || exit
     tell warning "$(who) turned it on"
 }
 

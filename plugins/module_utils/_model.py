@@ -164,6 +164,11 @@ class Ruleset:
 
     chains: Tuple[Chain, ...] = ()
 
+    @property
+    def tracks_connections(self) -> bool:
+        """Whether a rule asks about connections: the kernel looks at them only if some rule does."""
+        return any(rule.ctstate or rule.ct_direction for chain in self.chains for rule in chain.rules)
+
     def chain(self, name: str) -> Optional[Chain]:
         """Return the chain of this name, or None."""
         return next((chain for chain in self.chains if chain.name == name), None)

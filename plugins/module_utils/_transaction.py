@@ -46,7 +46,8 @@ def converge(
 ) -> Outcome:
     """Make the kernel hold ``wanted`` (None: nothing of ours), or with ``check`` only tell what that would change.
 
-    ``midstream`` lets connections that conntrack has not seen begin go on, where this is the first apply.
+    ``midstream`` lets connections that conntrack has not seen begin go on, where this is the first apply: no rule in
+    the kernel has had it look at them yet.
     ``guard`` is called with the rules of a change, that of ``check`` too. ``before_load`` is called, once all else is
     ready, with whether this is the first apply and with what the kernel held, as the backend's snapshot. What they
     raise stops the change.
@@ -54,10 +55,10 @@ def converge(
     ``NotRestoredError`` where it is not.
     """
     table, assumed_empty = _read(backend, may_be_missing=check)
-    first_apply = table is None and wanted is not None
+    observed = backend.observe(table)
+    first_apply = wanted is not None and not observed.ruleset.tracks_connections
     if midstream and first_apply and wanted is not None:
         wanted = with_midstream(wanted)
-    observed = backend.observe(table)
     plan = make_plan(observed, wanted)
     script = backend.make_script(table, wanted) if plan else ()
     if plan and wanted is not None:

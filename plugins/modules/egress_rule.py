@@ -250,9 +250,9 @@ options:
     description:
       - On a host that has never used connection tracking, every open connection looks like a new one in midstream.
         A strict O(chains) would hang it for good, the connection that Ansible itself uses included.
-      - V(on_first_apply) tells connection tracking about the host's open TCP connections if the table is not there
-        yet, idle ones and who began them included, and puts a rule C(palisade/midstream) first in each chain, which
-        lets TCP pass that is under way already, such as what the host forwards.
+      - V(on_first_apply) tells connection tracking about the host's open TCP connections, idle ones and who began them
+        included, if no rule of the table asks about connections yet. It also puts a rule C(palisade/midstream) first in
+        each chain, which lets TCP pass that is under way already, such as what the host forwards.
         Run the module again, over a new connection, to take that rule away.
       - V(never) does not.
     type: str
@@ -293,6 +293,10 @@ options:
         answered. Set it to V(false) if there is another way in.
     type: bool
     default: true
+  login:
+    description: Set by the task itself, to what the login knows as E(SSH_CONNECTION).
+    type: str
+    default: ""
   probes:
     description:
       - What the host must be able to reach under the rules, or must not, as in
@@ -439,6 +443,7 @@ def main() -> None:
             "generations": {"type": "int", "default": 5},
             "boot_failure": {"choices": ["closed", "open"], "default": "closed"},
             "guard": {"type": "bool", "default": True},
+            "login": {"default": ""},
             "probes": {"type": "list", "elements": "raw"},
             "confirm": {
                 "type": "dict",

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from netns.namespace import Namespace
+from netns.namespace import Namespace, namespace
+from netns.test_flows import FENCE, HERE, Link
 from netns.test_module import Module
 
 from ansible_collections.palisade.egress.plugins.module_utils._console import program_text
@@ -163,6 +165,24 @@ def test_off_opens_everything_until_on(module: Module) -> None:
     assert console(box, "on").code == 0
     assert box.everything() == before
     assert console(box, "status").code == 0
+
+
+def test_what_begins_while_it_is_off_lives_on(box: Namespace) -> None:
+    with namespace() as there:
+        link = Link(Namespace(box.name), there)
+        try:
+            Module(box)(rules=FENCE, chains=CHAINS, persist=True)
+            console(box, "off")
+            link.connect("in", HERE, 5432)
+            with subprocess.Popen(["nsenter", f"--net=/run/netns/{box.name}", *box.wrapper, PROGRAM, "on"]):
+                while not box.everything():
+                    time.sleep(0.1)
+                assert link.lives("in")
+            assert link.lives("in")
+            assert console(box, "status").code == 0
+        finally:
+            link.near.end()
+            link.far.end()
 
 
 def test_off_ends_by_itself(module: Module) -> None:

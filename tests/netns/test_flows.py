@@ -153,6 +153,14 @@ def test_first_apply_keeps_open_connections_and_knows_who_began_them(link: Link,
     assert link.lives("out")
 
 
+def test_rules_that_asked_about_no_connection_make_the_next_a_first_apply(link: Link) -> None:
+    link.apply([GRANT], chains={"output": {"default": "accept"}})
+    link.connect("in", HERE, 5432)
+    assert link.apply([*FENCE, GRANT], midstream="on_first_apply")["midstream"]
+    assert not link.apply([*FENCE, GRANT], midstream="on_first_apply")["midstream"]
+    assert link.lives("in")
+
+
 def test_without_it_they_would_hang(link: Link) -> None:
     link.connect("in", HERE, 5432)
     link.apply(FENCE, midstream="never")

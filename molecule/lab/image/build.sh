@@ -13,6 +13,7 @@ packages=(
     systemd systemd-sysv dbus procps             # a host with services
     openssh-server sudo python3                  # as Ansible wants it
     nftables iptables ipset conntrack            # what is tested
+    dnsmasq-base                                 # what hosts cannot do without
     iproute2 iputils-ping tcpdump netcat-openbsd # what a person looks with
 )
 
