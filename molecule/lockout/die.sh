@@ -13,11 +13,21 @@ in_host() {
     podman exec "palisade-$host" "$@"
 }
 
+# Ansible's workers have sessions of their own.
+kill_all_of() {
+    local child
+    kill -STOP "$1"
+    for child in $(pgrep --parent "$1"); do
+        kill_all_of "$child"
+    done
+    kill -9 "$1"
+}
+
 # No new login works, so that the change has to wait; the connection that is open already goes on.
 in_host systemctl stop ssh
-setsid ansible "$host" --become --module-name palisade.egress.egress_rule --args "$arguments" > /dev/null 2>&1 &
+ansible "$host" --become --module-name palisade.egress.egress_rule --args "$arguments" > /dev/null 2>&1 &
 ansible=$!
-trap 'kill -9 -- "-$ansible" 2> /dev/null || true; in_host systemctl start ssh' EXIT
+trap 'kill_all_of "$ansible"; in_host systemctl start ssh' EXIT
 for _ in {1..100}; do
     if in_host sh -c 'ls -d /run/palisade-egress/pending-*-????????????' > /dev/null 2>&1; then
         in_host nft list table inet palisade_egress | grep '"new"'
