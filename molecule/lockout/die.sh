@@ -27,13 +27,14 @@ kill_all_of() {
 in_host systemctl stop ssh
 ansible "$host" --become --module-name palisade.egress.egress_rule --args "$arguments" > /dev/null 2>&1 &
 ansible=$!
-trap 'kill_all_of "$ansible"; in_host systemctl start ssh' EXIT
+trap 'in_host systemctl start ssh' EXIT
+changed=
 for _ in {1..100}; do
     if in_host sh -c 'ls -d /run/palisade-egress/pending-*-????????????' > /dev/null 2>&1; then
-        in_host nft list table inet palisade_egress | grep '"new"'
-        exit
+        changed=$(in_host nft list table inet palisade_egress | grep '"new"')
+        break
     fi
     sleep 0.1
 done
-echo "die: nothing was changed on $host" >&2
-exit 1
+kill_all_of "$ansible"
+[[ -n $changed ]] || { echo "die: nothing was changed on $host" >&2; exit 1; }
