@@ -300,7 +300,7 @@ options:
   probes:
     description:
       - What the host must be able to reach under the rules, or must not, as in
-        M(palisade.egress.egress_probe#module). When the rules have changed, they are tried over the new ones, and the
+        M(palisade.egress.egress_probe). When the rules have changed, they are tried over the new ones, and the
         change is taken back if one fails.
       - Goes with O(confirm). With O(confirm.timeout=0) nothing is tried.
     type: list
