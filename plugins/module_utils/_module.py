@@ -44,9 +44,14 @@ def runner(module: Any) -> Run:
         path = module.get_bin_path(command[0])
         if path is None:
             return Result(127, missing=True)
-        code, output, error = module.run_command(
-            [path, *command[1:]], data=data, binary_data=True, environ_update=ENVIRONMENT
-        )
+        words = [path, *command[1:]]
+        try:
+            code, output, error = module.run_command(
+                words, data=data, binary_data=True, environ_update=ENVIRONMENT, handle_exceptions=False
+            )
+        except OSError as refused:
+            # To end here, as it would by default, would leave what is under way as it is.
+            return Result(126, error=f"{path} cannot be run ({refused.strerror})")
         return Result(code, output, error)
 
     return run

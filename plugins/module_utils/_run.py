@@ -22,6 +22,13 @@ class Result:
     error: str = ""
     missing: bool = False
 
+    @property
+    def trouble(self) -> str:
+        """Tell on one short line why the program failed."""
+        if self.missing:
+            return "it is not installed"
+        return " ".join(self.error.split())[:200] or f"it ended with status {self.code}"
+
 
 # Runs a program (its arguments, its standard input) with ENVIRONMENT and returns its result.
 Run = Callable[[List[str], str], Result]

@@ -104,7 +104,15 @@ def _chain_with_midstream(chain: Chain) -> Chain:
 
 
 def _load(backend: Any, snapshot: Any, script: Tuple[Any, ...], wanted: Optional[Ruleset]) -> None:
-    backend.load(script)
+    try:
+        backend.load(script)
+    except MissingProgramError:
+        raise
+    except KernelError:
+        # One that was killed, or could not tell, may have done it all the same.
+        if _differs(backend, snapshot):
+            _restore(backend, snapshot)
+        raise
     try:
         left = make_plan(backend.observe(backend.read()), wanted)
     except KernelError:
@@ -117,6 +125,13 @@ def _load(backend: Any, snapshot: Any, script: Tuple[Any, ...], wanted: Optional
         about = " ".join(part for part in (first.what, first.name, chain) if part)
         what = f"{about} still has to be {first.change} after the change, which was taken back"
         raise KernelError("the kernel", what, "see that nobody else changes this table, then report it as a bug")
+
+
+def _differs(backend: Any, snapshot: Any) -> bool:
+    try:
+        return bool(backend.observe(backend.read()) != backend.observe(snapshot.table))
+    except KernelError:
+        return True
 
 
 def _restore(backend: Any, snapshot: Any) -> None:
