@@ -16,7 +16,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._errors import Ker
 from ansible_collections.palisade.egress.plugins.module_utils._nft_script import TABLE
 from ansible_collections.palisade.egress.plugins.module_utils._persistence import DIRECTORY
 from ansible_collections.palisade.egress.plugins.module_utils._run import ENVIRONMENT
-from ansible_collections.palisade.egress.plugins.module_utils._watchdog import STATE, network, uptime
+from ansible_collections.palisade.egress.plugins.module_utils._watchdog import GRACE, STATE, network, uptime
 
 PROGRAM = Path("/usr/local/sbin/palisade-egress")
 # How often the timer looks, in seconds.
@@ -70,7 +70,9 @@ have_state() {
 
 # Keeps runs of Ansible out meanwhile; $1 is for how many seconds to wait for one.
 only_one() {
-    have_state && touch "$lock" && exec 9>>"$lock" && flock -w "$1" 9
+    have_state && touch "$lock" && exec 9>>"$lock" && flock -w "$1" 9 || return
+    # Whom a watchdog has to end, should we hang.
+    echo $$ >"$lock" || :
 }
 
 # Prints what the kernel holds, without what packets change by themselves: counts, and the memory of limits.
@@ -88,7 +90,9 @@ digest() {
 }
 
 remember() {
-    have_state && digest >"$loaded.new" && mv "$loaded.new" "$loaded"
+    have_state && digest >"$loaded.new" && mv "$loaded.new" "$loaded" && return
+    rm -f "$loaded.new"
+    return 1
 }
 
 is_changed() {
@@ -153,8 +157,13 @@ fallback() {
 # Called by a timer: mends what has been changed, and ends what was to last for a while.
 check() {
     only_one 0 || exit 0
-    # What a run of Ansible has changed and not confirmed yet differs from what is saved; there is a watchdog for that.
-    [ -z "$(pending)" ] || exit 0
+    # What a run of Ansible has changed and not confirmed yet differs from what is saved; there is a watchdog for that,
+    # unless somebody has killed it.
+    for change in $(pending); do
+        [ "$(uptime)" -gt "$(($(cut -d . -f 1 "$change/deadline") + __GRACE__))" ] || exit 0
+        tell warning 'nobody confirmed the new rules in time, and the watchdog is dead: taking them back'
+        sh "$change/script" "$change" 3 ""
+    done
     if [ -e "$off" ]; then
         [ "$(uptime)" -ge "$(cat "$off")" ] || exit 0
         rm -f "$off"
@@ -324,6 +333,7 @@ def program_text(boot_failure: str) -> str:
         ("__STATE__", STATE),
         ("__FAILURE__", boot_failure),
         ("__INTERVAL__", INTERVAL),
+        ("__GRACE__", GRACE),
     ):
         text = text.replace(mark, str(value))
     return text

@@ -17,7 +17,7 @@ import os
 import shutil
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any, Dict, Iterator, List, TextIO
@@ -35,13 +35,26 @@ GRACE = 15
 ARMING, TAKEN_BACK, KEPT = ".arming", ".taken-back", ".kept"
 
 # $1 is the directory of the change, $2 how often to try, $3 the lock, or nothing where the caller holds it. Whoever
-# holds it for seconds at the very end hangs while it confirms: it must not go on once the old rules are back.
+# holds it for seconds at the very end hangs while it confirms: it must not go on once the old rules are back. Its
+# number may be that of another process by now, which does not have the lock open.
 _SCRIPT = """\
+waits() {{
+    [ -d "$1" ] || [ -d "$1.taken-back" ]
+}}
+waits "$1" || exit 0
 if [ -n "$3" ]; then
     exec 9>>"$3"
-    if ! flock -w 5 9; then
+    if ! flock -w 5 9 && waits "$1"; then
         holder=$(cat "$3")
-        kill -9 $holder $(cat "/proc/$holder/task/$holder/children") 2>/dev/null
+        for file in /proc/"$holder"/fd/*; do
+            if [ "$file" -ef "$3" ]; then
+                # Without systemd, we are its child ourselves.
+                for process in $holder $(cat "/proc/$holder/task/$holder/children"); do
+                    [ "$process" = $$ ] || kill -9 "$process" 2>/dev/null
+                done
+                break
+            fi
+        done
         flock -w 5 9
     fi
 fi
@@ -75,12 +88,7 @@ class BusyError(KernelError):
 @contextmanager
 def only_one() -> Iterator[None]:
     """Keep other runs on this host out meanwhile; raises ``BusyError`` where one does not end soon."""
-    lock = _locked()
-    with lock:
-        # Whom the watchdog has to end, should we hang.
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    with _locked():
         yield
 
 
@@ -125,10 +133,14 @@ def _settle_taken_back(run: Run, token: str) -> None:
 
 def leave_nothing() -> None:
     """Remove all that is about the rules of this boot, the lock too, which is held."""
-    for path in STATE.glob(f"*-{network()}"):
-        path.unlink()
-    if not any(STATE.iterdir()):
-        STATE.rmdir()
+    try:
+        for pattern in (f"*-{network()}", f"*-{network()}.new"):
+            for path in STATE.glob(pattern):
+                path.unlink()
+        if not any(STATE.iterdir()):
+            STATE.rmdir()
+    except OSError as error:
+        raise KernelError(str(STATE), f"it cannot be removed ({error})", "remove it by hand") from error
 
 
 def check_pending(token: str) -> None:
@@ -162,7 +174,8 @@ def note_result(token: str, result: Dict[str, Any]) -> None:
     try:
         (_directory(token) / "result").write_text(json.dumps(result), encoding="utf-8")
     except OSError as error:
-        raise KernelError("confirm", f"the change cannot be noted ({error})", "make room in /run") from error
+        what = f"the change cannot be noted ({error}), and was taken back"
+        raise KernelError("confirm", what, "make room in /run") from error
 
 
 def noted_result(token: str) -> Dict[str, Any]:
@@ -176,16 +189,25 @@ def noted_result(token: str) -> Dict[str, Any]:
 
 
 def disarm(token: str) -> None:
-    """Let the change stand; raises ``NotPendingError`` if it has been taken back. ``call_off`` removes the rest."""
+    """Let the change stand; raises ``NotPendingError`` if it has been taken back, or ``KernelError``.
+
+    ``call_off`` removes the rest.
+    """
     try:
         _directory(token).rename(_directory(token).with_suffix(KEPT))
     except FileNotFoundError:
         raise _not_pending() from None
+    except OSError as error:
+        what = f"the change cannot be made to stand ({error}), and was taken back"
+        raise KernelError("confirm", what, "make room in /run, and run it again") from error
 
 
 def call_off(run: Run, token: str) -> None:
     """Leave no file, and no timer that would find nothing to do; without systemd, the process ends by itself."""
     directory = _directory(token)
+    with suppress(OSError):
+        # What is half removed must not look like a change that waits.
+        directory.rename(directory.with_suffix(KEPT))
     for path in (directory, *(directory.with_suffix(suffix) for suffix in (ARMING, KEPT))):
         shutil.rmtree(path, ignore_errors=True)
     if _systemd_is_here():
@@ -198,7 +220,7 @@ def take_back(run: Run, token: str) -> None:
     script = (directory if directory.is_dir() else directory.with_suffix(TAKEN_BACK)) / "script"
     result = run(["sh", str(script), str(directory), "1", ""], "")
     if result.code != 0:
-        what = f"the rules before the change do not load again: {result.error.strip()[-300:]}"
+        what = f"the rules before the change do not load again: {result.trouble}"
         raise KernelError("confirm", what, f"see {directory}{TAKEN_BACK}/restore, and run it again")
     call_off(run, token)
 
@@ -213,6 +235,9 @@ def _locked() -> TextIO:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # It counts only if nobody has removed it meanwhile: others would not find it.
                 if lock_path().exists() and lock_path().stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                    # Whom the watchdog has to end, should we hang.
+                    os.ftruncate(lock.fileno(), 0)
+                    os.write(lock.fileno(), str(os.getpid()).encode())
                     return lock
             except BlockingIOError:
                 pass
@@ -234,7 +259,9 @@ def _directory(token: str) -> Path:
 
 
 def _command(directory: Path) -> List[str]:
-    return ["/bin/sh", str(directory / "script"), str(directory), "30", str(lock_path())]
+    # Whoever was about to take the change back, and died, has renamed the directory, and the script with it.
+    script = f"exec /bin/sh {quote(str(directory))}*/script {quote(str(directory))} 30 {quote(str(lock_path()))}"
+    return ["/bin/sh", "-c", script]
 
 
 def _seconds_left(directory: Path) -> float:
@@ -250,7 +277,7 @@ def _start(run: Run, token: str, command: List[str], timeout: int) -> None:
     when = ("--on-active", str(timeout), "--timer-property=AccuracySec=100ms")
     result = run(["systemd-run", "--quiet", "--collect", unit, *when, *command], "")
     if result.code != 0:
-        raise OSError(f"systemd-run: {result.error.strip()[:200] or 'it is not installed'}")
+        raise OSError(f"systemd-run: {result.trouble}")
 
 
 def _unit(token: str) -> str:
