@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import time
 from typing import Any, Dict, Iterator, List, Optional
 
@@ -20,6 +21,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._codec import deco
 from ansible_collections.palisade.egress.plugins.module_utils._describe import describe
 from ansible_collections.palisade.egress.plugins.module_utils._errors import (
     EgressError,
+    KernelError,
     NotRestoredError,
     ProbeError,
     RuleError,
@@ -31,6 +33,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._owners import res
 from ansible_collections.palisade.egress.plugins.module_utils._plan import Change
 from ansible_collections.palisade.egress.plugins.module_utils._probe import failure_of, run_probes
 from ansible_collections.palisade.egress.plugins.module_utils._probe_codec import Probe, decode_probes
+from ansible_collections.palisade.egress.plugins.module_utils._run import Run
 from ansible_collections.palisade.egress.plugins.module_utils._transaction import Outcome, converge
 
 
@@ -47,6 +50,7 @@ def apply_rules(module: Any) -> Dict[str, Any]:
         else:
             _console.check_not_off(module.params["state"])
             _watchdog.settle(runner(module))
+            _persistence.discard()
             result = _apply(module, confirm["token"] if confirm["stage"] == "apply" else None)
         if module.params["state"] == "absent" and not result["pending"]:
             _watchdog.leave_nothing()
@@ -59,7 +63,7 @@ def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
     saving = _Saving(module, wanted)
     outcome = _converge(module, wanted, saving, midstream=module.params["midstream"] == "on_first_apply", token=token)
     pending = bool(token and outcome.plan)
-    ended = 0 if pending or outcome.midstream or not outcome.plan else _end_flows(module, outcome.wanted)
+    judging = None if pending or outcome.midstream or not outcome.plan else outcome.wanted
     plan = [*outcome.plan, *saving.plan]
     if outcome.assumed_empty:
         module.warn("nft is not installed here yet: this plan assumes that the kernel holds no rules of ours.")
@@ -68,16 +72,22 @@ def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
         "plan": [change.as_dict() for change in plan],
         "backend": backend_of(module).name,
         "midstream": outcome.midstream,
-        "flows_ended": ended,
+        "flows_ended": 0,
         "pending": pending,
     }
     if module._diff and outcome.plan:
         result["diff"] = _diff(outcome)
     if pending:
         # While it is pending, the next boot is to load what was there before.
-        _watchdog.note_result(str(token), result)
-    elif not module.check_mode:
-        saving.carry_out(kernel_changed=bool(outcome.plan))
+        try:
+            _watchdog.note_result(str(token), result)
+        except EgressError:
+            _watchdog.take_back(runner(module), str(token))
+            raise
+    elif module.check_mode:
+        result["flows_ended"] = _end_flows(module, judging)
+    else:
+        result["flows_ended"] = _make_it_last(module, saving, judging, kernel_changed=bool(outcome.plan))
     return result
 
 
@@ -92,13 +102,26 @@ def _confirm(module: Any, token: str, probes: List[Probe]) -> Dict[str, Any]:
         _converge(module, wanted, saving, midstream=False, token=None)
         saving.prepare()
         _probe(probes)
+        _watchdog.disarm(token)
+    except _watchdog.NotPendingError:
+        raise
     except EgressError as error:
         _watchdog.take_back(runner(module), token)
         raise _told_again(error, probes) from error
-    _watchdog.disarm(token)
-    saving.carry_out(kernel_changed=True)
+    ended = _make_it_last(module, saving, wanted, kernel_changed=True)
     _watchdog.call_off(runner(module), token)
-    return {**result, "midstream": False, "pending": False, "flows_ended": _end_flows(module, wanted)}
+    return {**result, "midstream": False, "pending": False, "flows_ended": ended}
+
+
+def _make_it_last(module: Any, saving: _Saving, judging: Optional[Ruleset], *, kernel_changed: bool) -> int:
+    """End the flows that these rules deny, return how many, and save the rules; neither waits for the other.
+
+    The next run, which finds the rules in place, would do without the first.
+    """
+    try:
+        return _end_flows(module, judging)
+    finally:
+        saving.carry_out(kernel_changed=kernel_changed)
 
 
 def _probes(params: Dict[str, Any]) -> List[Probe]:
@@ -196,13 +219,26 @@ class _Saving:
             _persistence.forget()
         elif self._persist:
             self.prepare()
+            if self.plan or kernel_changed:
+                _boot.begin()
+                self._save(run)
+                _boot.remember(run)
+                _boot.finish()
+        elif kernel_changed and _boot.present():
+            # Until something else changes them, these rules are what there has to be, without saving, too.
+            _boot.remember(run)
+
+    def _save(self, run: Run) -> None:
+        try:
             if self._has("saved rules"):
                 _persistence.commit(self._module.params["generations"])
             if self._has("boot unit"):
                 _boot.install(run, self._module.params["boot_failure"])
-        if (self.plan or kernel_changed) and _boot.present():
-            # Without saving, too: until something else changes them, these rules are what there has to be.
-            _boot.remember(run)
+        except KernelError:
+            # Else the timer would soon find other rules than it knows, and load those that were saved before.
+            with suppress(KernelError):
+                _boot.remember(run)
+            raise
 
     def _has(self, what: str) -> bool:
         return any(change.what == what for change in self.plan)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Dict, List
 
@@ -14,6 +15,7 @@ from ansible_collections.palisade.egress.plugins.module_utils import _persistenc
 from ansible_collections.palisade.egress.plugins.module_utils._console import INTERVAL, PROGRAM, program_text
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
 from ansible_collections.palisade.egress.plugins.module_utils._run import Run
+from ansible_collections.palisade.egress.plugins.module_utils._watchdog import STATE, network
 
 UNITS = Path("/etc/systemd/system")
 SERVICE, TIMER, CHECK = "palisade-egress.service", "palisade-egress-check.timer", "palisade-egress-check.service"
@@ -84,9 +86,21 @@ WantedBy=timers.target
 
 def outdated(boot_failure: str) -> List[Path]:
     """Return the files that are not as they have to be; ``boot_failure`` is ``closed`` or ``open``."""
-    return [path for path, text in _files(boot_failure).items() if _text_of(path) != text] + [
-        path for path in ENABLED if not path.is_symlink()
-    ]
+    changed = [path for path, text in _files(boot_failure).items() if _text_of(path) != text]
+    return [*changed, *(path for path in ENABLED if not path.is_symlink()), *(p for p in [_unfinished()] if p.exists())]
+
+
+def begin() -> None:
+    """Note that what is about to be saved, and what systemd is about to be told, has not come to its end yet."""
+    # Whoever has no room for the note does without: it serves only where we are killed.
+    with suppress(OSError):
+        _unfinished().touch()
+
+
+def finish() -> None:
+    """Take the note of ``begin`` away."""
+    with suppress(OSError):
+        _unfinished().unlink()
 
 
 def install(run: Run, boot_failure: str) -> None:
@@ -96,7 +110,9 @@ def install(run: Run, boot_failure: str) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, text, 0o755 if path == PROGRAM else 0o644)
     except OSError as error:
-        raise KernelError("persist", f"the boot unit cannot be written ({error})", "make room there") from error
+        what = f"the boot unit cannot be written ({error})"
+        mend = "make room there and run the play again: the rules hold, but the next boot may not load them"
+        raise KernelError("persist", what, mend) from error
     _systemctl(run, "daemon-reload")
     _systemctl(run, "enable", "--quiet", SERVICE, TIMER)
     _systemctl(run, "restart", TIMER)
@@ -113,8 +129,9 @@ def remember(run: Run) -> None:
     """Have what the kernel holds now count as what it has to hold; raises ``KernelError``."""
     result = run([str(PROGRAM), "remember"], "")
     if result.code != 0:
-        what = f"what the kernel holds cannot be noted ({result.error.strip()[:200]})"
-        raise KernelError("persist", what, "make room in /run")
+        what = f"what the kernel holds cannot be noted: {result.trouble}"
+        mend = "make room in /run: the rules hold and the next boot loads them, but the timer loads them once more"
+        raise KernelError("persist", what, mend)
 
 
 def remove(run: Run) -> None:
@@ -126,11 +143,14 @@ def remove(run: Run) -> None:
         _systemctl(run, "disable", "--quiet", *there)
     if TIMER in there:
         _systemctl(run, "stop", TIMER)
-    for path in _files("closed"):
-        if path.exists():
-            path.unlink()
-    if DROP_IN.parent.is_dir() and not any(DROP_IN.parent.iterdir()):
-        DROP_IN.parent.rmdir()
+    try:
+        for path in (*(_new(path) for path in _files("closed")), *_files("closed")):
+            if path.exists():
+                path.unlink()
+        if DROP_IN.parent.is_dir() and not any(DROP_IN.parent.iterdir()):
+            DROP_IN.parent.rmdir()
+    except OSError as error:
+        raise KernelError("persist", f"the boot unit cannot be removed ({error})", "remove it by hand") from error
     _systemctl(run, "daemon-reload")
 
 
@@ -158,14 +178,26 @@ def _text_of(path: Path) -> str:
 
 def _write(path: Path, text: str, mode: int) -> None:
     """Replace a file as a whole."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.chmod(mode)
+    new = _new(path)
+    with new.open("w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+        file.flush()
+        # Else the name may be on the disk, after a power cut, and nothing in it.
+        os.fsync(file.fileno())
     os.replace(new, path)
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def _unfinished() -> Path:
+    return STATE / f"saving-{network()}"
 
 
 def _systemctl(run: Run, *arguments: str) -> None:
     result = run(["systemctl", *arguments], "")
     if result.code != 0:
-        what = f"it failed: {result.error.strip()[:200]}"
-        raise KernelError(f"systemctl {arguments[0]}", what, "see systemctl status palisade-egress")
+        mend = "see systemctl status palisade-egress: the rules hold as asked for, but the next boot may do otherwise"
+        raise KernelError(f"systemctl {arguments[0]}", f"it failed: {result.trouble}", mend)

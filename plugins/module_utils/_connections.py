@@ -48,6 +48,8 @@ LIVE_STATES, LISTEN_STATE = ("01", "08"), "0A"
 
 Attributes = Dict[int, bytes]
 
+_LIVE_ON = "set live_flows: keep; the rules hold, but flows that they deny may live on"
+
 
 def check_conntrack() -> None:
     """Raise ``KernelError`` where flows could not be ended, before anything depends on it."""
@@ -66,7 +68,7 @@ def tracked_flows() -> List[Flow]:
     try:
         answers = _ask(NETLINK_NETFILTER, CT_GET, DUMP, _conntrack_body(0, b""))
     except OSError as error:
-        raise KernelError("conntrack", f"its flows cannot be read ({error})", "set live_flows: keep") from error
+        raise KernelError("conntrack", f"its flows cannot be read ({error})", _LIVE_ON) from error
     return [flow for flow in (_flow(answer[0], _attributes(answer[4:])) for answer in answers) if flow]
 
 
@@ -78,7 +80,7 @@ def end_flow(flow: Flow) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise KernelError("conntrack", f"a flow cannot be ended ({error})", "set live_flows: keep") from error
+        raise KernelError("conntrack", f"a flow cannot be ended ({error})", _LIVE_ON) from error
 
 
 def adopt_flow(flow: Flow) -> bool:
@@ -138,7 +140,10 @@ def logins(login: str) -> List[Flow]:
 
 def own_addresses() -> FrozenSet[Tuple[str, int]]:
     """Return this host's addresses as (family, integer)."""
-    answers = _ask(socket.NETLINK_ROUTE, GET_ADDRESSES, DUMP, struct.pack("=BBBBI", 0, 0, 0, 0, 0))
+    try:
+        answers = _ask(socket.NETLINK_ROUTE, GET_ADDRESSES, DUMP, struct.pack("=BBBBI", 0, 0, 0, 0, 0))
+    except OSError as error:
+        raise KernelError("netlink", f"this host's addresses cannot be read ({error})", _LIVE_ON) from error
     found = set()
     for answer in answers:
         attributes = _attributes(answer[8:])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -66,14 +67,25 @@ def commit(keep: int, directory: Path = DIRECTORY) -> None:
         _sync(directory)
         _forget_all_but(keep, directory)
     except OSError as error:
-        mend = "run the play again: the rules hold, but the next boot loads those before them"
+        mend = "make room there and run the play again: the rules hold, but the next boot loads those before them"
         raise KernelError(str(directory), f"the rules cannot be saved ({error})", mend) from error
 
 
 def forget(directory: Path = DIRECTORY) -> None:
     """Leave nothing for the next boot to load."""
-    if directory.exists():
-        shutil.rmtree(directory)
+    try:
+        if directory.exists():
+            shutil.rmtree(directory)
+    except OSError as error:
+        raise KernelError(str(directory), f"it cannot be removed ({error})", "remove it by hand") from error
+
+
+def discard(directory: Path = DIRECTORY) -> None:
+    """Remove what was prepared and never made to count."""
+    for name in ("next.nft", "next.json", "next"):
+        # On a disk that refuses this, the next one to prepare anything says so.
+        with suppress(OSError):
+            (directory / name).unlink()
 
 
 def generations(directory: Path = DIRECTORY) -> List[Generation]:
