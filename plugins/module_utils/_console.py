@@ -134,7 +134,7 @@ load_saved() {
 }
 
 # The same where rules come back that were away. Connection tracking has not seen begin what began meanwhile: TCP that
-# is under way passes for a moment, and is known then.
+# is under way passes for a moment, and is known then. The kernel ends that, should we not.
 load_again() {
     if { cat "$saved/current" && midstream; } | nft -f -; then
         sleep 3
@@ -143,9 +143,10 @@ load_again() {
 }
 
 midstream() {
+    end=$(date -d "@$(($(date +%s) + 10))" '+%Y-%m-%d %H:%M:%S')
     for chain in input forward output; do
         if grep -q "^add chain __TABLE__ $chain " "$saved/current"; then
-            echo "insert rule __TABLE__ $chain tcp flags & (syn | ack) == ack ct state new accept"
+            echo "insert rule __TABLE__ $chain meta time < \"$end\" tcp flags & (syn | ack) == ack ct state new accept"
         fi
     done
 }
