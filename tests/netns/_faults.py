@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -168,8 +169,13 @@ class Host:
 
     def wait_for_the_watchdog(self) -> None:
         """Hold that there is nobody left soon after the watchdog's time."""
-        self.let_time_pass()
-        self.wait_until(lambda: not self.processes(), "every process of ours ends")
+
+        def is_over() -> bool:
+            # Each time: who has just been started may not have begun to sleep yet.
+            self.let_time_pass()
+            return not self.processes()
+
+        self.wait_until(is_over, "every process of ours ends")
 
     def doctor(self, program: str, way: str, turn: int) -> None:
         """Have a program go wrong when it is called for the so-manieth time from now on."""
@@ -214,12 +220,14 @@ class Host:
         waiting = []
 
         def wait() -> None:
+            lost_at = math.inf
             while not over.wait(0.2):
                 if self.was_hit():
+                    lost_at = min(lost_at, time.monotonic() + seconds)
                     self.let_time_pass()
-                    if not over.wait(seconds):
-                        waiting.append(self.has(self.pending))
-                        self.kill_all()
+                if time.monotonic() > lost_at:
+                    waiting.append(self.has(self.pending))
+                    self.kill_all()
 
         watcher = threading.Thread(target=wait)
         watcher.start()
