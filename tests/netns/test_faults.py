@@ -158,8 +158,12 @@ def written_by(host: Host) -> list[str]:
 
 
 def confirmed(host: Host) -> None:
-    if host.run("apply").code == 0:
+    applied = host.run("apply")
+    if applied.code == 0:
         host.run("confirm")
+    elif applied.code > 0:
+        assert answer_of(applied)["failed"]
+        assert host.kernel() == host.begins_with
 
 
 def unconfirmed(host: Host) -> None:
