@@ -11,7 +11,7 @@ flows that could not begin any more have to be found, by evaluating the packet t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import FrozenSet, Iterable, Iterator, Tuple
+from typing import Any, FrozenSet, Iterable, Iterator, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._evaluate import Packet, either, evaluate
 from ansible_collections.palisade.egress.plugins.module_utils._model import Limit, Rule, Ruleset
@@ -34,6 +34,19 @@ class Flow:
     def reversed(self) -> Flow:
         """Return the flow as it would be, had the other end begun."""
         return Flow(self.family, self.protocol, self.destination, self.source, self.destination_port, self.source_port)
+
+    def packet(self, chain: str, **fields: Any) -> Packet:
+        """Return a packet of it as a base chain sees it; ``fields`` are what else is known."""
+        return Packet(
+            chain=chain,
+            family=self.family,
+            source=self.source,
+            destination=self.destination,
+            protocol=self.protocol,
+            source_port=self.source_port,
+            destination_port=self.destination_port,
+            **fields,
+        )
 
 
 @dataclass(frozen=True)
@@ -96,14 +109,8 @@ def doubtful(ruleset: Ruleset) -> Ruleset:
 
 
 def _is_denied(ruleset: Ruleset, flow: Flow, from_here: bool, to_here: bool, now: float) -> bool:
-    packet = Packet(
-        chain="output" if from_here else "input" if to_here else "forward",
-        family=flow.family,
-        source=flow.source,
-        destination=flow.destination,
-        protocol=flow.protocol,
-        source_port=flow.source_port,
-        destination_port=flow.destination_port,
+    packet = flow.packet(
+        "output" if from_here else "input" if to_here else "forward",
         tcp_flags=("syn",) if flow.protocol == "tcp" else (),
         source_type="local" if from_here else "unicast",
         destination_type="local" if to_here else "unicast",

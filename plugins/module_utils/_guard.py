@@ -9,7 +9,7 @@ What counts is the next login, not the connection at hand, which is established 
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, Tuple
+from typing import Iterable, Iterator, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import LockoutError
 from ansible_collections.palisade.egress.plugins.module_utils._evaluate import Packet, Verdict, either, follow
@@ -38,30 +38,10 @@ def _packets(ruleset: Ruleset, login: Flow, now: float) -> Iterator[Tuple[str, T
     """Yield the first packet of a login, and the answer to it, as the chains on their way see them."""
     before = ruleset.chain("prerouting")
     early = "invalid" if before is not None and (before.priority or 0) <= _CONNTRACK else "new"
-    yield (
-        "it",
-        (
-            _packet("prerouting", login, ("syn",), now, ctstate=early, destination_type="local"),
-            _packet("input", login, ("syn",), now, destination_type="local"),
-        ),
-    )
-    answer = {"ctstate": "established", "ct_direction": "reply", "source_type": "local"}
-    yield "the answer to it", (_packet("output", login.reversed(), ("ack", "syn"), now, **answer),)
-
-
-def _packet(chain: str, flow: Flow, flags: Tuple[str, ...], now: float, **fields: Any) -> Packet:
-    return Packet(
-        chain=chain,
-        family=flow.family,
-        source=flow.source,
-        destination=flow.destination,
-        protocol=flow.protocol,
-        source_port=flow.source_port,
-        destination_port=flow.destination_port,
-        tcp_flags=flags,
-        time=now,
-        **fields,
-    )
+    begins = {"tcp_flags": ("syn",), "destination_type": "local", "time": now}
+    yield "it", (login.packet("prerouting", ctstate=early, **begins), login.packet("input", **begins))
+    answers = {"tcp_flags": ("ack", "syn"), "ctstate": "established", "ct_direction": "reply", "time": now}
+    yield "the answer to it", (login.reversed().packet("output", source_type="local", **answers),)
 
 
 def _lockout(login: Flow, what: str, verdict: Verdict) -> LockoutError:
