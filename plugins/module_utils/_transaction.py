@@ -46,8 +46,7 @@ def converge(
 ) -> Outcome:
     """Make the kernel hold ``wanted`` (None: nothing of ours), or with ``check`` only tell what that would change.
 
-    ``midstream`` lets connections that conntrack has not seen begin go on, where this is the first apply: no rule in
-    the kernel has had it look at them yet.
+    ``midstream`` lets connections that conntrack has not seen begin go on, where this is the first apply.
     ``guard`` is called with the rules of a change, that of ``check`` too. ``before_load`` is called, once all else is
     ready, with whether this is the first apply and with what the kernel held, as the backend's snapshot. What they
     raise stops the change.
@@ -56,7 +55,7 @@ def converge(
     """
     table, assumed_empty = _read(backend, may_be_missing=check)
     observed = backend.observe(table)
-    first_apply = wanted is not None and not observed.ruleset.tracks_connections
+    first_apply = wanted is not None and _is_first(observed, wanted)
     if midstream and first_apply and wanted is not None:
         wanted = with_midstream(wanted)
     plan = make_plan(observed, wanted)
@@ -68,6 +67,12 @@ def converge(
         before_load(first_apply, snapshot)
         _load(backend, snapshot, script, wanted)
     return Outcome(observed, wanted, plan, midstream and first_apply, assumed_empty)
+
+
+def _is_first(observed: Observed, wanted: Ruleset) -> bool:
+    """Tell whether the first of our rules are to come, or the first that have the kernel look at connections."""
+    asks_newly = wanted.tracks_connections and not observed.ruleset.tracks_connections
+    return asks_newly or not observed.present
 
 
 def _read(backend: Any, *, may_be_missing: bool) -> Tuple[Any, bool]:

@@ -251,9 +251,9 @@ options:
       - On a host that has never used connection tracking, every open connection looks like a new one in midstream.
         A strict O(chains) would hang it for good, the connection that Ansible itself uses included.
       - V(on_first_apply) tells connection tracking about the host's open TCP connections, idle ones and who began them
-        included, if no rule of the table asks about connections yet. It also puts a rule C(palisade/midstream) first in
-        each chain, which lets TCP pass that is under way already, such as what the host forwards.
-        Run the module again, over a new connection, to take that rule away.
+        included, if the table is not there yet or asks about connections for the first time. It also puts a rule
+        C(palisade/midstream) first in each chain, which lets TCP pass that is under way already, such as what the host
+        forwards. Run the module again, over a new connection, to take that rule away.
       - V(never) does not.
     type: str
     choices: [never, on_first_apply]
