@@ -5,7 +5,7 @@
 """Exact algebra over sets of packets. Private to this collection.
 
 A box is what one part of a service on some addresses matches in one family: a product of ranges over protocol number,
-destination port (or ICMP type), source port and destination address. Boxes of different families never meet.
+destination port (or ICMP type), source port and the other end's address. Boxes of different families never meet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from ansible_collections.palisade.egress.plugins.module_utils._model import FAMILIES, Addresses
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, intersect, subtract
-from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Part, Reach
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Part, Reach, Service
 from ansible_collections.palisade.egress.plugins.plugin_utils._services import protocol_numbers
 
 Box = tuple[Ranges, ...]
@@ -23,10 +23,10 @@ Box = tuple[Ranges, ...]
 
 def box(reach: Reach, family: str) -> Box | None:
     """Return the box of one part in one family, or None where it is empty."""
-    destination = reach.destination.of(family)
-    if not destination or reach.part.family not in ("any", family):
+    addresses = reach.addresses.of(family)
+    if not addresses or reach.part.family not in ("any", family):
         return None
-    return (protocol_numbers(reach.part), reach.part.selector, reach.part.source_ports, destination)
+    return (protocol_numbers(reach.part), reach.part.selector, reach.part.source_ports, addresses)
 
 
 def boxes(reach: Reach) -> list[tuple[str, Box]]:
@@ -35,12 +35,18 @@ def boxes(reach: Reach) -> list[tuple[str, Box]]:
     return [(family, b) for family, b in found if b is not None]
 
 
+def reaches(service: Service, addresses: Addresses) -> tuple[Reach, ...]:
+    """Return the parts of a service on these addresses, only those that match a packet."""
+    found = (Reach(part, addresses) for part in service.parts)
+    return tuple(reach for reach in found if boxes(reach))
+
+
 def common(left: Reach, right: Reach) -> Reach | None:
     """Return what two parts have in common, as one part, or None where no packet is in both."""
     part = _common_part(left.part, right.part)
     if part is None:
         return None
-    both = (intersect(left.destination.of(family), right.destination.of(family)) for family in FAMILIES)
+    both = (intersect(left.addresses.of(family), right.addresses.of(family)) for family in FAMILIES)
     reach = Reach(part, Addresses(*both))
     return reach if boxes(reach) else None
 

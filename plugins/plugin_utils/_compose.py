@@ -14,6 +14,7 @@ from typing import NoReturn
 from ansible_collections.palisade.egress.plugins.module_utils._errors import PolicyError
 from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_ADDRESSES, FAMILIES, Addresses
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import union
+from ansible_collections.palisade.egress.plugins.plugin_utils._accept import accepted
 from ansible_collections.palisade.egress.plugins.plugin_utils._boxes import (
     Box,
     boxes,
@@ -21,11 +22,13 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._boxes import (
     is_covered,
     meet,
     passes,
+    reaches,
     without,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import Networks, embed, minus
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
+    Accepted,
     Composition,
     Fleet,
     Forbid,
@@ -70,8 +73,9 @@ def compose(fleet: Fleet, host: Host, networks: Networks) -> Composition:
     held = [_hold(granted, fences, expired, host.name, fleet.now) for granted in (_echo_request(fleet), *grants)]
     probes = [probe for part in declared for probe in part.probes]
     tried, left_out = probed(probes, held, [item for fence in fences for item in fence.boxes], networks, host.name)
-    notices = [*_replacements(profiles), *_over(expired, held), *_idle(fences, held), *left_out]
-    return Composition(host.profiles, tuple(held), tuple(forbids), tuple(tried), tuple(notices))
+    accepts = accepted([accept for part in declared for accept in part.accepts], networks, host.name, fleet.now)
+    notices = [*_replacements(profiles), *_over(expired, held, accepts), *_idle(fences, held), *left_out]
+    return Composition(host.profiles, tuple(held), tuple(forbids), accepts, tuple(tried), tuple(notices))
 
 
 def _replacements(profiles: Iterable[Profile]) -> list[str]:
@@ -82,11 +86,12 @@ def _replacements(profiles: Iterable[Profile]) -> list[str]:
     ]
 
 
-def _over(waived: Iterable[Waived], held: Iterable[Granted]) -> list[str]:
+def _over(waived: Iterable[Waived], held: Iterable[Granted], accepts: Iterable[Accepted]) -> list[str]:
     """Return a notice for all that has expired and stands in the inventory still."""
     return [
         *(f"the waiver {w.origin} of the forbid {w.waiver.forbid} expired at {w.waiver.expires}" for w in waived),
         *(f"the grant {g.origin} expired at {g.grant.expires}" for g in held if g.state == "expired"),
+        *(f"the accept {a.origin} expired at {a.accept.expires}" for a in accepts if a.state == "expired"),
     ]
 
 
@@ -124,7 +129,7 @@ def _echo_request(fleet: Fleet) -> Granted:
     """Echo requests may always leave, unless a forbid says otherwise."""
     to, service = (Term("any", "any"),), fleet.services["ping"]
     grant = Grant(Place("shipped rules"), "always", service, to, default=True, shipped=True)
-    return Granted(ECHO_REQUEST, grant, "in use", _reaches(grant, ALL_ADDRESSES))
+    return Granted(ECHO_REQUEST, grant, "in use", reaches(service, ALL_ADDRESSES))
 
 
 def _grant(grants: Iterable[Grant], networks: Networks, host: str) -> list[Granted]:
@@ -142,7 +147,7 @@ def _grant(grants: Iterable[Grant], networks: Networks, host: str) -> list[Grant
             place.fail(f"{label(grant.to)} has no addresses", "Define it, or take the grant out")
     origins = named([(f"{g.label}/{g.service.name}", label(g.to)) for g, _destination in used])
     granted = [
-        Granted(origin, grant, "in use", _reaches(grant, destination))
+        Granted(origin, grant, "in use", reaches(grant.service, destination))
         for origin, (grant, destination) in zip(origins, used, strict=True)
     ]
     for item in granted:
@@ -152,25 +157,20 @@ def _grant(grants: Iterable[Grant], networks: Networks, host: str) -> list[Grant
     return granted + [Granted(f"{g.label}/{g.service.name}/{label(g.to)}", g, "not in use") for g in unused]
 
 
-def _reaches(declared: Grant | Forbid, destination: Addresses) -> tuple[Reach, ...]:
-    found = (Reach(part, destination) for part in declared.service.parts)
-    return tuple(reach for reach in found if boxes(reach))
-
-
 def _forbid(forbids: Sequence[Forbid], networks: Networks, host: str) -> list[Forbidden]:
     origins = named([(f"{f.label}/{f.name}", label(f.to)) for f in forbids])
-    found: list[Forbidden] = []
+    forbidden: list[Forbidden] = []
     for origin, forbid in zip(origins, forbids, strict=True):
         place = at(forbid.place, host)
         to, excepted = (
             _with_embedded(networks.resolve(terms, place.key(key), lenient=forbid.shipped))
             for terms, key in ((forbid.to, "to"), (forbid.without, "except"))
         )
-        reaches = _reaches(forbid, minus(to, excepted))
-        if not reaches and not forbid.shipped:
+        found = reaches(forbid.service, minus(to, excepted))
+        if not found and not forbid.shipped:
             place.fail("it forbids nothing, as no address is left of it", "Mend 'to' and 'except', or take it out")
-        found.append(Forbidden(origin, forbid, reaches))
-    return found
+        forbidden.append(Forbidden(origin, forbid, found))
+    return forbidden
 
 
 def _with_embedded(addresses: Addresses) -> Addresses:
@@ -188,7 +188,7 @@ def _hold(granted: Granted, fences: Sequence[_Fence], expired: Sequence[Waived],
     left: list[Reach] = []
     for reach in granted.reaches:
         families = {family: _left_of(b, family, fences, by) for family, b in boxes(reach)}
-        kept = Addresses(*(reach.destination.of(f) if families.get(f) else () for f in FAMILIES))
+        kept = Addresses(*(reach.addresses.of(f) if families.get(f) else () for f in FAMILIES))
         if kept != Addresses():
             left.append(Reach(reach.part, kept))
     if not by:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reads grants, forbids, waivers, probes and profiles. Private to this collection."""
+"""Reads grants, forbids, accepts, waivers, probes and profiles. Private to this collection."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._options import PA
 from ansible_collections.palisade.egress.plugins.module_utils._probe_codec import PARSERS as PROBE_PARSERS
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_time, parse_rate, parse_time
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
+    Accept,
     Forbid,
     Grant,
     Probe,
@@ -43,6 +44,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._terms import Voca
 
 GRANT = "{service: https, to: mirrors}"
 FORBID = "smtp or {service: dns, to: any, except: resolvers}"
+ACCEPT = "{service: ssh, from: group:bastion}"
 PROFILE = f"{{groups: [mail], grants: [{GRANT}], forbids: [smtp]}}"
 WAIVER = (
     '{forbid: web/smtp, service: smtp, to: relays, reason: ticket 4711, owner: ops, expires: "2027-01-31T00:00:00Z"}'
@@ -50,6 +52,7 @@ WAIVER = (
 PROBE = "{service: https, to: mirrors, expect: reachable}"
 _GRANT_KEYS = ("service", "to", "interface", "user", "group", "containers", "limit", "expires", "reason")
 _FORBID_KEYS = ("name", "service", "to", "except")
+_ACCEPT_KEYS = ("service", "from", "interface", "limit", "expires", "reason")
 _WAIVER_KEYS = ("forbid", "service", "to", "reason", "owner", "expires")
 _PROBE_KEYS = ("service", "to", "expect", "name", "timeout", "query")
 _PROFILE_KEYS = ("groups", "grants", "forbids", "accepts", "probes")
@@ -100,13 +103,39 @@ def _read_grant(value: Any, place: Place, label: str, language: Language) -> Gra
         interface=_read_words(options, "interface", "out_interface", place),
         user=_read_words(options, "user", "uid_owner", place),
         group=_read_words(options, "group", "gid_owner", place),
-        limit=_read_limit(options["limit"], place.key("limit")) if "limit" in options else None,
-        expires=_read_time(options["expires"], place.key("expires")) if "expires" in options else None,
-        reason=read_text(options["reason"], place.key("reason"), example="ticket 4711") if "reason" in options else "",
+        limit=_read_limit(options, place),
+        expires=_read_end(options, place),
+        reason=_read_reason(options, place),
     )
     if grant.service.needs_interface and not grant.interface:
         place.fail(f"a grant of {grant.service.name} must name an interface", "Add it like interface: eth0")
     return grant
+
+
+def read_accepts(value: Any, place: Place, label: str, language: Language) -> tuple[Accept, ...]:
+    """Return the accepts of a list."""
+    items = read_list(value, place, example=f"[{ACCEPT}]")
+    return tuple(_read_accept(item, place.item(index), label, language) for index, item in enumerate(items))
+
+
+def _read_accept(value: Any, place: Place, label: str, language: Language) -> Accept:
+    options = read_mapping(value, place, keys=_ACCEPT_KEYS, example=ACCEPT)
+    for key in ("service", "from"):
+        if key not in options:
+            place.fail(f"the accept has no '{key}'", f"Write it like {ACCEPT}")
+    accept = Accept(
+        place,
+        label,
+        find_service(options["service"], place.key("service"), language.services),
+        read_terms(options["from"], place.key("from"), language.words),
+        interface=_read_words(options, "interface", "in_interface", place),
+        limit=_read_limit(options, place),
+        expires=_read_end(options, place),
+        reason=_read_reason(options, place),
+    )
+    if accept.service.needs_interface and not accept.interface:
+        place.fail(f"an accept of {accept.service.name} must name an interface", "Add it like interface: eth0")
+    return accept
 
 
 def _read_words(options: Mapping[str, Any], key: str, option: str, place: Place) -> tuple[str, ...]:
@@ -117,8 +146,11 @@ def _read_words(options: Mapping[str, Any], key: str, option: str, place: Place)
     return tuple(read_by(PARSERS[option], words, place.key(key)))
 
 
-def _read_limit(value: Any, place: Place) -> RateLimit:
-    """Return a limit: a rate, or a rate with burst and per. New flows over it are not granted."""
+def _read_limit(declared: Mapping[str, Any], place: Place) -> RateLimit | None:
+    """Return a limit: a rate, or a rate with burst and per. New flows over it are not let through."""
+    if "limit" not in declared:
+        return None
+    value, place = declared["limit"], place.key("limit")
     example = "20/second or {rate: 20/second, burst: 40, per: destination}"
     options = read_mapping(
         {"rate": value} if isinstance(value, str) else value, place, keys=("rate", "burst", "per"), example=example
@@ -131,6 +163,14 @@ def _read_limit(value: Any, place: Place) -> RateLimit:
         place.key("burst").fail("not a number of packets", "Write a number from 1 to 1000000")
     per = read_choice(options.get("per", "none"), place.key("per"), ("none", "source", "destination"))
     return RateLimit(f"{amount}/{unit}", burst, per)
+
+
+def _read_end(options: Mapping[str, Any], place: Place) -> str | None:
+    return _read_time(options["expires"], place.key("expires")) if "expires" in options else None
+
+
+def _read_reason(options: Mapping[str, Any], place: Place) -> str:
+    return read_text(options["reason"], place.key("reason"), example="ticket 4711") if "reason" in options else ""
 
 
 def _read_time(value: Any, place: Place) -> str:
@@ -251,8 +291,6 @@ def _as_shipped(profile: Profile) -> Profile:
 def _read_profile(value: Any, place: Place, before: Profile, language: Language) -> Profile:
     """Return a profile with these keys merged over what it was: groups are added, anything else is replaced."""
     options = read_mapping(value, place, keys=_PROFILE_KEYS, example=PROFILE)
-    if options.get("accepts", []) != []:
-        refuse(place.key("accepts"), "'accepts' in a profile")
     profile = before
     if "groups" in options:
         profile = replace(
@@ -264,6 +302,10 @@ def _read_profile(value: Any, place: Place, before: Profile, language: Language)
     if "forbids" in options:
         profile = replace(
             profile, forbids=read_forbids(options["forbids"], place.key("forbids"), before.name, language)
+        )
+    if "accepts" in options:
+        profile = replace(
+            profile, accepts=read_accepts(options["accepts"], place.key("accepts"), before.name, language)
         )
     if "probes" in options:
         profile = replace(profile, probes=read_probes(options["probes"], place.key("probes"), before.name, language))

@@ -16,6 +16,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils import _networks
 from ansible_collections.palisade.egress.plugins.plugin_utils._declarations import (
     Bound,
     Language,
+    read_accepts,
     read_forbids,
     read_grants,
     read_probes,
@@ -69,7 +70,7 @@ _DAY = 86400
 _MOST_DAYS = 36500
 _NUMBERS = {"confirm_timeout": (0, 3600), "generations": (1, 1000)}
 # What the design knows and this version cannot do.
-_REFUSED = {"mode": "audit", "input": "closed", "backend": "iptables"}
+_REFUSED = {"mode": "audit", "backend": "iptables"}
 
 
 def digest(inventory: Inventory, now: float | None = None) -> Fleet:
@@ -122,6 +123,7 @@ def _read_overlays(variables: Iterable[Suffixed], language: Language, bound: Bou
             kinds.get("forbid", ()),
             kinds.get("networks", {}),
             kinds.get("waivers", ()),
+            kinds.get("accept", ()),
             kinds.get("probes", ()),
         )
         for suffix, kinds in found.items()
@@ -137,11 +139,9 @@ def _read_suffixed(variable: Suffixed, language: Language, bound: Bound) -> Any:
         return _read_redefinitions(variable.value, variable.place, language.words)
     if variable.kind == "waivers":
         return read_waivers(variable.value, variable.place, variable.suffix, language, bound)
-    if variable.kind == "probes":
-        return read_probes(variable.value, variable.place, variable.suffix, language)
-    if variable.value != []:
-        refuse(variable.place, "an inbound accept")
-    return ()
+    if variable.kind == "accept":
+        return read_accepts(variable.value, variable.place, variable.suffix, language)
+    return read_probes(variable.value, variable.place, variable.suffix, language)
 
 
 def _read_redefinitions(value: Any, place: Place, words: Vocabulary) -> dict[str, Definition]:

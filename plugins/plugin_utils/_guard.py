@@ -229,18 +229,31 @@ def _mend(broken: _Broken, fleet: Fleet) -> str:
     names = [name for name in dict.fromkeys((sender.host, receiver.host)) if name]
     off = f"or set {PREFIX}guard: false for {' or '.join(names)}"
     if denial.packet.chain == "input":
-        return f"Change what stops it, {off}"
-    service = "ssh" if receiver.port == _SSH else f"{{protocol: tcp, ports: [{receiver.port}]}}"
-    more = ", …" if broken.more else ""
-    grant = f"{PREFIX}allow__{as_suffix(sender.host)}: [{{service: {service}, to: [{_to(receiver, fleet)}{more}]}}]"
+        return f"{_let_in(broken, fleet)}, {off}"
+    to = _named(receiver, receiver.reached, fleet) + (", …" if broken.more else "")
+    grant = f"{PREFIX}allow__{as_suffix(sender.host)}: [{{service: {_service(receiver)}, to: [{to}]}}]"
     if denial.by.rule:
         return f"Take it out of what stops it and grant it there with {grant}, {off}"
     return f"Grant it there with {grant}, {off}"
 
 
-def _to(receiver: End, fleet: Fleet) -> str:
-    """Return how a grant names the receiver of a login."""
-    host = fleet.hosts.get(receiver.name)
-    if host and host.addresses and minus(receiver.reached, host.addresses) == NOWHERE:
-        return f"host:{receiver.name}"
-    return ", ".join(short(text) for text in format_addresses(receiver.reached))
+def _let_in(broken: _Broken, fleet: Fleet) -> str:
+    """Return what lets a login in that is denied where it arrives."""
+    sender, receiver = broken.way.sender, broken.receiver
+    if broken.denial.by.rule:
+        return "Change what stops it"
+    source = _named(sender, sender.addresses, fleet)
+    accept = f"{PREFIX}accept__{as_suffix(receiver.host)}: [{{service: {_service(receiver)}, from: [{source}]}}]"
+    return f"Accept it there with {accept}"
+
+
+def _service(receiver: End) -> str:
+    return "ssh" if receiver.port == _SSH else f"{{protocol: tcp, ports: [{receiver.port}]}}"
+
+
+def _named(end: End, addresses: Addresses, fleet: Fleet) -> str:
+    """Return how a grant or an accept names these addresses of one end of a login."""
+    host = fleet.hosts.get(end.name)
+    if host and host.addresses and minus(addresses, host.addresses) == NOWHERE:
+        return f"host:{end.name}"
+    return ", ".join(short(text) for text in format_addresses(addresses))

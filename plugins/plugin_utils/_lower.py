@@ -7,13 +7,13 @@
 The order within a chain is the policy: what every host needs to live, then what is forbidden, then what is granted,
 then the default verdict. Forbids come before grants, so that a grant of a range or of everything leaks nothing.
 A forbid with waivers is a chain of its own, which what they exempt leaves again until they expire, for other forbids
-and the grants to decide.
+and the grants to decide. Nothing forbids what comes in: where input is closed, all but what is accepted is stopped.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 from zlib import crc32
@@ -29,8 +29,10 @@ from ansible_collections.palisade.egress.plugins.module_utils._model import (
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_addresses, format_ports
 from ansible_collections.palisade.egress.plugins.plugin_utils._compose import ECHO_REQUEST
-from ansible_collections.palisade.egress.plugins.plugin_utils._expiry import lapses
+from ansible_collections.palisade.egress.plugins.plugin_utils._expiry import Lapse, inbound_lapses, lapses
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
+    Accept,
+    Accepted,
     Composition,
     Forbidden,
     Grant,
@@ -45,15 +47,19 @@ Rule = dict[str, Any]
 Chains = dict[str, dict[str, Any]]
 
 # Beginnings of rule names that are not for profiles and groups which happen to be called so.
-_RESERVED = ("always/", "forbid/", "palisade/", "waiver/", "until/", "after/")
+_RESERVED = ("always/", "forbid/", "palisade/", "waiver/", "until/", "after/", "accept/")
 # Chain names may be so long.
 _CHAIN_NAME = 20
 _NOT_IN_CHAINS = re.compile(r"[^a-z0-9_]")
 # Where flows are judged anew that outlived what let them begin.
-_EXPIRED = "expired"
+_EXPIRED, _EXPIRED_INBOUND = "expired", "expired_inbound"
+# The ports of a DHCP client and its server.
+_DHCP = {"ipv4": (68, 67), "ipv6": (546, 547)}
 # A host sends these before an address is its own (RFC 4862, RFC 3810).
 _FROM_UNSPECIFIED = ["nd-neighbor-solicit", "nd-router-solicit", "mld-listener-report", "mld2-listener-report"]
 _DISCOVERY = ["nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert"]
+# What neighbours and routers ask and tell. Redirects are not among it: whoever may send them takes over a route.
+_DISCOVERY_INBOUND = ["nd-neighbor-solicit", "nd-neighbor-advert", "nd-router-advert"]
 _MLD = ["mld-listener-query", "mld-listener-report", "mld-listener-done", "mld2-listener-report"]
 
 
@@ -68,9 +74,12 @@ def lower_to_ruleset(policy: Policy) -> tuple[list[Rule], Chains, Ruleset]:
         return [], {}, Ruleset()
     rules = list(_output(policy.composition, policy.settings))
     chains: Chains = {"output": {"default": policy.settings.default_verdict}}
-    if policy.settings.input == "guard":
+    if policy.settings.input != "off":
         rules.extend(_input_guard())
         chains["input"] = {"default": "accept"}
+    if policy.settings.input == "closed":
+        rules.extend(_input_closed(policy.composition, policy.settings))
+        chains["input"] = {"default": policy.settings.default_verdict}
     if not policy.composition.is_router:
         chains["forward"] = {"default": "drop"}
     return rules, chains, decode(rules, chains)  # what the module would refuse must not get as far as a host
@@ -81,16 +90,14 @@ def _rule(chain: str, name: str, action: str, **options: Any) -> Rule:
 
 
 def _output(composition: Composition, settings: Settings) -> Iterator[Rule]:
-    used = [granted for granted in composition.grants if granted.state in ("in use", "cut")]
+    used = _used(composition)
     verdict, chains = settings.default_verdict, _forbid_chains(composition.forbids)
     yield _rule("output", "always/loopback", "accept", out_interface=["lo"])
     yield from _unspecified_source(used)
     yield _rule("output", "always/spoofed-source", "drop", source_type="not:local")
     if settings.live_flows == "end":
         yield from _ending_rules(composition, used, verdict, chains)
-    yield _rule("output", "always/established", "accept", ctstate=["established"])
-    for protocol in ("icmp", "icmpv6"):
-        yield _rule("output", f"always/related-{protocol}", "accept", protocol=protocol, ctstate=["related"])
+    yield from _known_flows("output")
     yield _rule("output", "always/invalid", "drop", ctstate=["invalid"])
     yield _rule("output", "always/neighbour-discovery", "accept", protocol="icmpv6", icmp_type=_DISCOVERY)
     yield _rule("output", "always/mld", "accept", protocol="icmpv6", icmp_type=_MLD)
@@ -103,6 +110,17 @@ def _output(composition: Composition, settings: Settings) -> Iterator[Rule]:
         yield from _waiver_rules(forbidden, verdict, chains)
 
 
+def _used(composition: Composition) -> list[Granted]:
+    return [granted for granted in composition.grants if granted.state in ("in use", "cut")]
+
+
+def _known_flows(chain: str) -> Iterator[Rule]:
+    """Let flows that have begun go on. Of what is related to them, only errors: helpers would open more."""
+    yield _rule(chain, "always/established", "accept", ctstate=["established"])
+    for protocol in ICMP:
+        yield _rule(chain, f"always/related-{protocol}", "accept", protocol=protocol, ctstate=["related"])
+
+
 def _unspecified_source(used: Iterable[Granted]) -> Iterator[Rule]:
     """Let pass what leaves before a host has an address; in IPv4 that is DHCP, where it is granted."""
     yield _rule(
@@ -113,10 +131,7 @@ def _unspecified_source(used: Iterable[Granted]) -> Iterator[Rule]:
         protocol="icmpv6",
         icmp_type=_FROM_UNSPECIFIED,
     )
-    by_end: dict[str | None, set[str]] = {}
-    for granted in (granted for granted in used if granted.grant.interface and _is_dhcp(granted)):
-        by_end.setdefault(granted.grant.expires, set()).update(granted.grant.interface)
-    for expires, interfaces in by_end.items():
+    for expires, interfaces in _dhcp_interfaces(used, *_DHCP["ipv4"]).items():
         yield _rule(
             "output",
             "always/unspecified-source-dhcp" + (f"/{expires}" if expires else ""),
@@ -125,16 +140,22 @@ def _unspecified_source(used: Iterable[Granted]) -> Iterator[Rule]:
             protocol="udp",
             source_ports=["68"],
             destination_ports=["67"],
-            out_interface=sorted(interfaces),
+            out_interface=interfaces,
             **_until(expires),
         )
 
 
-def _is_dhcp(granted: Granted) -> bool:
-    return any(
-        reach.part.protocol == "udp" and contains(reach.part.source_ports, 68) and contains(reach.part.selector, 67)
-        for reach in granted.reaches
-    )
+def _dhcp_interfaces(used: Iterable[Granted], client: int, server: int) -> dict[str | None, list[str]]:
+    """Return the interfaces to which DHCP is granted, by when it expires."""
+    by_end: dict[str | None, set[str]] = {}
+    for granted in (g for g in used if g.grant.interface and _is_dhcp(g, client, server)):
+        by_end.setdefault(granted.grant.expires, set()).update(granted.grant.interface)
+    return {expires: sorted(interfaces) for expires, interfaces in by_end.items()}
+
+
+def _is_dhcp(granted: Granted, client: int, server: int) -> bool:
+    parts = [reach.part for reach in granted.reaches if reach.part.protocol == "udp"]
+    return any(contains(part.source_ports, client) and contains(part.selector, server) for part in parts)
 
 
 def _forbid_chains(forbids: Iterable[Forbidden]) -> dict[str, str]:
@@ -194,14 +215,8 @@ def _ending_rules(
     found = lapses(composition)
     for lapse in found:
         name = _grant_name(lapse.origin) if lapse.kind == "grant" else f"waiver/{lapse.origin}"
-        flow: Rule = {"ctstate": ["established"], "ct_direction": "original"}
         for part_name, reach in _named(name, lapse.reaches, several=len(lapse.reaches) > 1):
-            matches = {**_matches(reach), **flow}
-            yield _rule("output", f"until/{part_name}", "accept", **matches, **_until(lapse.expires))
-            if lapse.is_shared:
-                yield _rule("output", f"after/{part_name}", "jump", target=_EXPIRED, **matches)
-            else:
-                yield _rule("output", f"after/{part_name}", verdict, **matches)
+            yield from _lapse_rules("output", part_name, lapse, _matches(reach), verdict)
     if any(lapse.is_shared for lapse in found):
         for forbidden in composition.forbids:
             if forbidden.waived:
@@ -209,6 +224,17 @@ def _ending_rules(
         for granted in used:
             yield from _grant_rules(_EXPIRED, granted, is_flow=True)
         yield _rule(_EXPIRED, "always/expired", verdict)
+
+
+def _lapse_rules(chain: str, name: str, lapse: Lapse, matches: Rule, verdict: str) -> Iterator[Rule]:
+    """Yield what accepts flows until their lapse, and what becomes of them afterwards."""
+    matches = {**matches, "ctstate": ["established"], "ct_direction": "original"}
+    yield _rule(chain, f"until/{name}", "accept", **matches, **_until(lapse.expires))
+    if lapse.is_shared:
+        target = _EXPIRED if chain == "output" else _EXPIRED_INBOUND
+        yield _rule(chain, f"after/{name}", "jump", target=target, **matches)
+    else:
+        yield _rule(chain, f"after/{name}", verdict, **matches)
 
 
 def _named(name: str, reaches: Iterable[Reach], *, several: bool) -> Iterator[tuple[str, Reach]]:
@@ -225,16 +251,16 @@ def _until(expires: str | None) -> Rule:
     return {} if expires is None else {"expires": expires}
 
 
-def _matches(reach: Reach) -> Rule:
-    """Return the options that match what a part reaches; an option that matches all is left out."""
+def _matches(reach: Reach, end: str = "destination") -> Rule:
+    """Return the options that match what a part reaches at an end; an option that matches all is left out."""
     part = reach.part
     options: Rule = {}
-    families = [f for f in FAMILIES if part.family in ("any", f) and reach.destination.of(f)]
+    families = [f for f in FAMILIES if part.family in ("any", f) and reach.addresses.of(f)]
     if len(families) == 1:
         options["family"] = families[0]
-    if any(reach.destination.of(family) != ALL_ADDRESSES.of(family) for family in families):
-        kept = (reach.destination.of(family) if family in families else () for family in FAMILIES)
-        options["destination"] = _cidrs(Addresses(*kept))
+    if any(reach.addresses.of(family) != ALL_ADDRESSES.of(family) for family in families):
+        kept = (reach.addresses.of(family) if family in families else () for family in FAMILIES)
+        options[end] = _cidrs(Addresses(*kept))
     if part.protocol != "any":
         options["protocol"] = part.protocol
     if part.source_ports != ALL_PORTS:
@@ -262,10 +288,16 @@ def _conditions(grant: Grant) -> Rule:
     ):
         if words:
             options[option] = list(words)
-    if grant.limit is not None:
-        burst = {} if grant.limit.burst is None else {"burst": grant.limit.burst}
-        options["limit"] = {"rate": grant.limit.rate, **burst, "per": grant.limit.per, "mode": "under"}
-    return {**options, **_until(grant.expires)}
+    return {**options, **_bounds(grant)}
+
+
+def _bounds(declared: Grant | Accept) -> Rule:
+    """Return the options that bound rate and time."""
+    options: Rule = {}
+    if limit := declared.limit:
+        burst = {} if limit.burst is None else {"burst": limit.burst}
+        options["limit"] = {"rate": limit.rate, **burst, "per": limit.per, "mode": "under"}
+    return {**options, **_until(declared.expires)}
 
 
 def _input_guard() -> Iterator[Rule]:
@@ -276,3 +308,58 @@ def _input_guard() -> Iterator[Rule]:
     yield _rule("input", "always/loopback-destination", "drop", destination=["127.0.0.0/8", "::1/128"])
     yield _rule("input", "always/invalid", "drop", ctstate=["invalid"])
     yield _rule("input", "always/no-syn", "drop", protocol="tcp", ctstate=["new"], tcp_flags={"mask": ["syn"]})
+
+
+def _input_closed(composition: Composition, settings: Settings) -> Iterator[Rule]:
+    """Let in what belongs to known flows, what the host needs to live, and what is accepted."""
+    accepts = [accepted for accepted in composition.accepts if accepted.state == "in use"]
+    if settings.live_flows == "end":
+        yield from _inbound_ending_rules(accepts, settings.default_verdict)
+    yield from _known_flows("input")
+    yield _rule("input", "always/neighbour-discovery", "accept", protocol="icmpv6", icmp_type=_DISCOVERY_INBOUND)
+    yield _rule("input", "always/mld", "accept", protocol="icmpv6", icmp_type=["mld-listener-query"])
+    yield _rule("input", "always/igmp", "accept", protocol="igmp")
+    yield from _dhcp_replies(_used(composition))
+    for accepted in accepts:
+        yield from _accept_rules("input", accepted)
+
+
+def _dhcp_replies(used: Sequence[Granted]) -> Iterator[Rule]:
+    """Let in what DHCP servers answer where DHCP is granted: not from where, nor to where, the question went."""
+    for family, (client, server) in _DHCP.items():
+        for expires, interfaces in _dhcp_interfaces(used, client, server).items():
+            yield _rule(
+                "input",
+                f"always/dhcp-{family}" + (f"/{expires}" if expires else ""),
+                "accept",
+                family=family,
+                protocol="udp",
+                source_ports=[str(server)],
+                destination_ports=[str(client)],
+                in_interface=interfaces,
+                **_until(expires),
+            )
+
+
+def _accept_rules(chain: str, accepted: Accepted, *, is_flow: bool = False) -> Iterator[Rule]:
+    """Yield the rules of an accept; one that asks about a flow does not bound how many begin."""
+    accept, several = accepted.accept, len(accepted.accept.service.parts) > 1
+    conditions = _bounds(accept)
+    if accept.interface:
+        conditions["in_interface"] = list(accept.interface)
+    if is_flow:
+        conditions.pop("limit", None)
+    for name, reach in _named(f"accept/{accepted.origin}", accepted.reaches, several=several):
+        yield _rule(chain, name, "accept", **_matches(reach, "source"), **conditions)
+
+
+def _inbound_ending_rules(accepts: Sequence[Accepted], verdict: str) -> Iterator[Rule]:
+    """Let flows that began elsewhere live until the accept expires that let them in, unless another one does."""
+    found = inbound_lapses(accepts)
+    for lapse in found:
+        for name, reach in _named(f"accept/{lapse.origin}", lapse.reaches, several=len(lapse.reaches) > 1):
+            yield from _lapse_rules("input", name, lapse, _matches(reach, "source"), verdict)
+    if any(lapse.is_shared for lapse in found):
+        for accepted in accepts:
+            yield from _accept_rules(_EXPIRED_INBOUND, accepted, is_flow=True)
+        yield _rule(_EXPIRED_INBOUND, "always/expired", verdict)

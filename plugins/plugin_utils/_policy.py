@@ -95,6 +95,20 @@ class Grant:
 
 
 @dataclass(frozen=True)
+class Accept:
+    """Permission to reach a service on the host from a network, where the host's input is closed."""
+
+    place: Place
+    label: str
+    service: Service
+    source: tuple[Term, ...]
+    interface: tuple[str, ...] = ()
+    limit: RateLimit | None = None
+    expires: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Forbid:
     """An invariant that beats every grant."""
 
@@ -144,6 +158,7 @@ class Profile:
     groups: tuple[str, ...] = ()
     grants: tuple[Grant, ...] = ()
     forbids: tuple[Forbid, ...] = ()
+    accepts: tuple[Accept, ...] = ()
     probes: tuple[Probe, ...] = ()
     replaced: tuple[str, ...] = ()
 
@@ -157,6 +172,7 @@ class Overlay:
     forbids: tuple[Forbid, ...] = ()
     networks: Mapping[str, Definition] = field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
+    accepts: tuple[Accept, ...] = ()
     probes: tuple[Probe, ...] = ()
 
 
@@ -204,10 +220,10 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Reach:
-    """One part of a service on resolved addresses: what one rule matches."""
+    """One part of a service on resolved addresses, those of the other end: what one rule matches."""
 
     part: Part
-    destination: Addresses
+    addresses: Addresses
 
 
 @dataclass(frozen=True)
@@ -225,6 +241,16 @@ class Granted:
     state: str
     reaches: tuple[Reach, ...] = ()
     by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An accept as one host has it. ``state`` is ``in use`` or ``expired``; the first only where input is closed."""
+
+    origin: str
+    accept: Accept
+    state: str
+    reaches: tuple[Reach, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -280,6 +306,7 @@ class Composition:
     profiles: tuple[str, ...]
     grants: tuple[Granted, ...] = ()
     forbids: tuple[Forbidden, ...] = ()
+    accepts: tuple[Accepted, ...] = ()
     probes: tuple[Probed, ...] = ()
     notices: tuple[str, ...] = ()
 

@@ -261,7 +261,10 @@ class Prover:
         self, assertion: Assertion, hosts: Sequence[Host], region: Region, family: str
     ) -> Refutation | None:
         """Return a packet that leaves one of these hosts and that its receiver stops."""
-        source = join(host.addresses for host in hosts if host.addresses is not None).of(family)
+        addresses = [host.addresses for host in hosts]
+        source = join(known for known in addresses if known is not None).of(family)
+        if not source and None not in addresses:
+            return None  # they have no address of this family to send from
         region = region if len(hosts) > 1 else _elsewhere(region, hosts[0], family)
         for name, found in self.arrivals(region, family, source):
             if not found.accepts:

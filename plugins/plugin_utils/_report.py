@@ -13,10 +13,12 @@ from ansible_collections.palisade.egress.plugins.module_utils._values import par
 from ansible_collections.palisade.egress.plugins.plugin_utils._idle import notices as idle_notices
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
+    Accepted,
     Composition,
     Forbidden,
     Granted,
     Policy,
+    RateLimit,
     Term,
     Waived,
 )
@@ -56,6 +58,8 @@ def _report(policy: Policy, lowered: Lowered, now: int) -> dict[str, Any]:
         "router": composition.is_router,
         "settings": {name: getattr(policy.settings, name) for name in _SETTINGS},
         **_grants(composition),
+        "accepts": _accepts(policy),
+        "not_in_use": _not_in_use(policy),
         "forbids": [_forbid(forbidden) for forbidden in composition.forbids],
         "waivers": [_waiver(waived) for forbidden in composition.forbids for waived in forbidden.waived],
         "notices": [*composition.notices, *idle_notices(composition, lowered.ruleset, now)],
@@ -73,18 +77,30 @@ def _grants(composition: Composition) -> dict[str, list[Any]]:
     return {
         "grants": [_grant(granted) for granted in by_state.get("in use", [])],
         "withheld": [{"origin": granted.origin, "by": list(granted.by)} for granted in by_state.get("withheld", [])],
-        "not_in_use": [granted.origin for granted in by_state.get("not in use", [])],
     }
+
+
+def _accepts(policy: Policy) -> list[dict[str, Any]]:
+    """Return the accepts that open something: those of a host whose input is closed."""
+    used = policy.composition.accepts if policy.settings.input == "closed" else ()
+    return [_accept(accepted) for accepted in used if accepted.state == "in use"]
+
+
+def _not_in_use(policy: Policy) -> list[str]:
+    """Return the grants to networks that are not defined, and, if input is not closed, the accepts, by their rules."""
+    grants = [granted.origin for granted in policy.composition.grants if granted.state == "not in use"]
+    if policy.settings.input == "closed":
+        return grants
+    return grants + [f"accept/{accepted.origin}" for accepted in policy.composition.accepts]
 
 
 def _grant(granted: Granted) -> dict[str, Any]:
     grant = granted.grant
-    limit = grant.limit
     extras = {
         "interface": list(grant.interface),
         "user": list(grant.user),
         "group": list(grant.group),
-        "limit": limit and {"rate": limit.rate, "burst": limit.burst, "per": limit.per},
+        "limit": _limit(grant.limit),
         "expires": grant.expires,
         "reason": grant.reason,
         "cut_by": list(granted.by),
@@ -95,6 +111,26 @@ def _grant(granted: Granted) -> dict[str, Any]:
         "to": _texts(grant.to),
         **{key: value for key, value in extras.items() if value},
     }
+
+
+def _accept(accepted: Accepted) -> dict[str, Any]:
+    accept = accepted.accept
+    extras = {
+        "interface": list(accept.interface),
+        "limit": _limit(accept.limit),
+        "expires": accept.expires,
+        "reason": accept.reason,
+    }
+    return {
+        "origin": accepted.origin,
+        "service": accept.service.name,
+        "from": _texts(accept.source),
+        **{key: value for key, value in extras.items() if value},
+    }
+
+
+def _limit(limit: RateLimit | None) -> dict[str, Any] | None:
+    return None if limit is None else {"rate": limit.rate, "burst": limit.burst, "per": limit.per}
 
 
 def _forbid(forbidden: Forbidden) -> dict[str, Any]:

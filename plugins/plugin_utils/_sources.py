@@ -14,7 +14,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Com
 
 @dataclass(frozen=True)
 class Source:
-    """What a rule comes from: ``kind`` is grant, forbid or waiver, ``place`` the variable or shipped profile."""
+    """What a rule comes from: ``kind`` is grant, forbid, waiver or accept, ``place`` a variable or shipped profile."""
 
     kind: str
     origin: str
@@ -31,6 +31,8 @@ def sources(composition: Composition) -> Mapping[str, Source]:
         found[f"forbid/{forbidden.origin}"] = Source("forbid", forbidden.origin, forbidden.forbid.place.path)
         for waived in forbidden.waived:
             found[f"waiver/{waived.origin}"] = Source("waiver", waived.origin, waived.waiver.place.path)
+    for accepted in composition.accepts:
+        found[f"accept/{accepted.origin}"] = Source("accept", accepted.origin, accepted.accept.place.path)
     for granted in composition.grants:
         source = Source("grant", granted.origin, granted.grant.place.path)
         found[f"grant/{granted.origin}"] = source

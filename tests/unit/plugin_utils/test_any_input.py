@@ -55,11 +55,13 @@ WORDS = [
     "container_host",
     "reachable",
     "blocked",
+    "closed",
     "example.org",
 ]
 KEYS = [
     "service",
     "to",
+    "from",
     "interface",
     "user",
     "group",
@@ -131,6 +133,10 @@ SERVICE = st.fixed_dictionaries(
 ON_THE_SPOT = st.fixed_dictionaries(
     {"service": st.one_of(SERVICE, st.just("smtp")), "to": NETWORK}, optional={"except": NETWORK, "expires": WORD}
 )
+ACCEPT = st.fixed_dictionaries(
+    {"service": st.one_of(st.sampled_from(["ssh", "dns", "ping", "dhcp", "any"]), SERVICE), "from": NETWORK},
+    optional={key: st.one_of(WORD, YAML) for key in ("interface", "limit", "expires", "reason")},
+)
 WAIVER = st.fixed_dictionaries(
     {
         "forbid": st.one_of(st.just("web/smtp"), YAML),
@@ -154,6 +160,7 @@ SHAPED = st.one_of(
     st.lists(ON_THE_SPOT, max_size=3),
     st.lists(WAIVER, max_size=3),
     st.lists(PROBE, max_size=3),
+    st.lists(ACCEPT, max_size=3),
     st.dictionaries(st.sampled_from(KEYS), NETWORK, max_size=4),
     st.dictionaries(st.sampled_from(KEYS), SERVICE, max_size=3),
     st.dictionaries(
@@ -164,6 +171,7 @@ SHAPED = st.one_of(
                 "groups": st.lists(WORD),
                 "grants": st.lists(GRANT),
                 "forbids": st.lists(GRANT),
+                "accepts": st.lists(ACCEPT),
                 "probes": st.lists(PROBE),
             },
         ),
@@ -197,6 +205,13 @@ def test_any_value_compiles_or_is_a_policy_error(variable: str, value: Any, targ
     with suppress(PolicyError):
         for policy in changed(target, {f"egress_firewall_{variable}": value}).values():
             assert not policy["probes"] or decode_probes(policy["probes"])
+
+
+@given(st.lists(ACCEPT, max_size=3), st.sampled_from(["drop", "reject"]))
+def test_any_accept_compiles_where_input_is_closed_or_is_a_policy_error(value: Any, verdict: str) -> None:
+    settings = {"egress_firewall_input": "closed", "egress_firewall_default_verdict": verdict}
+    with suppress(PolicyError):
+        changed("all", {"egress_firewall_accept__web": value, **settings})
 
 
 @given(st.sampled_from(CONNECTION), st.one_of(YAML, ARGUMENTS), st.sampled_from(["all", "web", "web1"]))

@@ -34,6 +34,9 @@ def refuted(*assertions: Any, **variables: Any) -> str:
 
 ALLOW = "egress_firewall_allow__web"
 FORBID = "egress_firewall_forbid__web"
+INPUT = "egress_firewall_input"
+ACCEPT = "egress_firewall_accept__database"
+POSTGRESQL = {"service": "postgresql", "from": "group:web"}
 # what holds for the small site, with what its inventory adds
 HOLDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (says("group:web internet smtp denied"), {}),
@@ -72,6 +75,16 @@ HOLDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
         says("group:web resolvers dns allowed"),
         {"egress_firewall_networks__web_eu": {"resolvers": ["192.0.2.53"]}},
     ),
+    # where input is closed, what is accepted comes in, from hosts as they are known, and nothing else
+    (says("group:web group:database postgresql allowed"), {INPUT: "closed", ACCEPT: [POSTGRESQL]}),
+    (says("group:web group:database postgresql denied"), {INPUT: "closed"}),
+    (says("internet any ssh denied"), {INPUT: "closed", ACCEPT: [POSTGRESQL]}),
+    (says("host:ns1 group:database postgresql denied"), {INPUT: "closed", ACCEPT: [POSTGRESQL]}),
+    (says("relays group:database ssh allowed"), {INPUT: "closed", ACCEPT: [{"service": "ssh", "from": "relays"}]}),
+    (
+        says("group:web group:database ssh denied"),
+        {INPUT: "closed", ALLOW: [{"service": "ssh", "to": "any"}], ACCEPT: [{"service": "ssh", "from": "relays"}]},
+    ),
     # what goes to the host itself leaves nothing
     (says("group:web group:web ssh denied"), {}),
 ]
@@ -104,6 +117,27 @@ BROKEN: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
         says("group:web any smtp allowed"),
         {},
         ["tcp port 25 is dropped by the rule 'forbid/web/smtp'", "from the forbid 'web/smtp'"],
+    ),
+    # what arrives where input is closed needs the accept
+    (
+        says("group:web group:database postgresql allowed"),
+        {INPUT: "closed"},
+        ["web1 → db1", "tcp port 5432 is dropped by the default of input of host db1", "Change what stops it"],
+    ),
+    (
+        says("group:web group:database postgresql allowed"),
+        {INPUT: "closed", ACCEPT: [{"service": "postgresql", "from": "host:web1"}]},
+        ["web2 → db1 (198.51.100.13) tcp port 5432 is dropped by the default of input of host db1"],
+    ),
+    (
+        says("group:web group:database postgresql allowed"),
+        {INPUT: "closed", ACCEPT: [{**POSTGRESQL, "expires": UNTIL}]},
+        ["is dropped by the default of input of host db1"],
+    ),
+    (
+        says("relays group:database ssh denied"),
+        {INPUT: "closed", ACCEPT: [{"service": "ssh", "from": "any"}]},
+        ["by the rule 'accept/database/ssh' in input of host db1, from the accept 'database/ssh' in " + ACCEPT + "[0]"],
     ),
     # all but one address is not all
     (

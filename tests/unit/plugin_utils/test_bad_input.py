@@ -150,6 +150,34 @@ all  | allow__web      | [{service: ssh, to: any, expires: 2027-01-31 10:00:00}]
 all  | allow__web      | [{service: ssh, to: any, expires: tomorrow}] | allow__web[0].expires on host web1 | is not a time in UTC | quotes
 all  | allow__web      | [{service: ssh, to: any, reason: ~}]       | allow__web[0].reason on host web1  | nothing (null) stands where text | Write it like
 all  | allow__web      | [{service: ssh, to: any, containers: x}]   | allow__web[0].containers on host web1 | not supported by this version | Take it out
+# Accepts, whatever the mode of input
+all  | accept          | [] | accept on host mail1 | needs a suffix | egress_firewall_accept__web
+all  | accepts__web    | [] | accepts__web on host mail1 | unknown variable | Did you mean 'egress_firewall_accept'?
+all  | accept__wbe     | [] | accept__wbe on host mail1 | no group or host is called 'wbe' | Did you mean 'web'?
+web2 | accept__web     | [] | accept__web on host web2 | host web1, which that means, does not show it | in the variables of group web
+all  | accept__web     | ~ | accept__web on host web1 | nothing (null) stands where a list belongs | [{service: ssh, from: group:bastion}]
+all  | accept__web     | {service: ssh, from: any} | accept__web on host web1 | a mapping stands where a list belongs | Write it like
+all  | accept__web     | [ssh] | accept__web[0] on host web1 | 'ssh' stands where a mapping belongs | Write it like {service: ssh, from: group:bastion}
+all  | accept__web     | [{service: ssh}] | accept__web[0] on host web1 | the accept has no 'from' | from: group:bastion
+all  | accept__web     | [{from: any}] | accept__web[0] on host web1 | the accept has no 'service' | service: ssh
+all  | accept__web     | [{service: ssh, to: any}] | accept__web[0] on host web1 | unknown key 'to' | Write it like {service: ssh, from: group:bastion}
+all  | accept__web     | [{service: ssh, from: any, user: root}] | accept__web[0] on host web1 | unknown key 'user' | Write it like
+all  | accept__web     | [{service: shs, from: any}] | accept__web[0].service on host web1 | unknown service 'shs' | Did you mean 'ssh'?
+all  | accept__web     | [{service: ssh, from: relay}] | accept__web[0].from on host web1 | unknown network 'relay' | Did you mean 'relays'?
+all  | accept__web     | [{service: ssh, from: [any, group:wbe]}] | accept__web[0].from[1] on host web1 | unknown group 'wbe' | Did you mean 'web'?
+all  | accept__web     | [{service: ssh, from: []}] | accept__web[0].from on host web1 | an empty list | nothing never means all
+all  | accept__web     | [{service: ssh, from: mirrors}] | accept__web[0].from on host web1 | the network 'mirrors' is not defined | Define mirrors
+all  | accept__web     | [{service: ssh, from: time_servers}] | accept__web[0].from on host web1 | time_servers has no addresses | take the accept out
+all  | accept__web     | [{service: ssh, from: host:printer1}] | accept__web[0].from on host web1 | printer1, which has no address | Set egress_firewall_addresses of printer1
+all  | accept__web     | [{service: {protocol: icmpv6}, from: relays}] | accept__web[0] on host web1 | icmpv6 and relays have no IP family in common | Name addresses of the family
+all  | accept__web     | [{service: dhcp, from: any}] | accept__web[0] on host web1 | an accept of dhcp must name an interface | interface: eth0
+all  | accept__web     | [{service: ssh, from: any, interface: a/b}] | accept__web[0].interface on host web1 | 'a/b' is not | interface
+all  | accept__web     | [{service: ssh, from: any, limit: fast}] | accept__web[0].limit.rate on host web1 | 'fast' is not a rate | 20/second
+all  | accept__web     | [{service: ssh, from: any, limit: ~}] | accept__web[0].limit on host web1 | nothing (null) stands where a mapping belongs | 20/second
+all  | accept__web     | [{service: ssh, from: any, expires: tomorrow}] | accept__web[0].expires on host web1 | is not a time in UTC | quotes
+all  | accept__web     | [{service: ssh, from: any, reason: ~}] | accept__web[0].reason on host web1 | nothing (null) stands where text | Write it like
+all  | profiles        | {web: {accepts: [ssh]}} | profiles.web.accepts[0] | 'ssh' stands where a mapping belongs | Write it like {service: ssh, from: group:bastion}
+all  | profiles        | {web: {accepts: [{service: ssh, from: mirrors}]}} | profiles.web.accepts[0].from on host web1 | the network 'mirrors' is not defined | Define mirrors
 # Waivers
 all  | waivers__web | ~ | waivers__web on host web1 | nothing (null) stands where a list belongs | [{forbid: web/smtp, service: smtp, to: relays
 all  | waivers__web | {forbid: web/smtp} | waivers__web on host web1 | a mapping stands where a list belongs | owner: ops
@@ -236,13 +264,10 @@ web1 | state           | false                                      | state on h
 web1 | live_flows      | kill                                       | live_flows on host web1            | 'kill' is not possible here | end or keep
 # Not there yet
 web1 | mode            | audit                                      | mode on host web1                  | 'audit' is not supported by this version | Take it out
-web1 | input           | closed                                     | input on host web1                 | 'closed' is not supported by this version | Take it out
 web1 | backend         | iptables                                   | backend on host web1               | 'iptables' is not supported by this version | Take it out
 web1 | router          | {inside: {eth1: [198.51.100.0/24]}}        | router on host web1                | a border policy is not supported | Take it out
 all  | profiles        | {container_host: {groups: [web]}}          | profiles.container_host            | the profile container_host is not supported | Take it out
-all  | accept__web     | [{service: ssh, from: any}]                | accept__web on host web1           | an inbound accept is not supported | Take it out
 all  | assertions      | [{from: any}]                              | assertions[0]                      | the assertion has no 'to' | Write it like {from: group:web
-all  | profiles        | {web: {accepts: [ssh]}}                    | profiles.web.accepts               | 'accepts' in a profile is not supported | Take it out
 # Probes
 all  | profiles        | {web: {probes: {}}} | profiles.web.probes | a mapping stands where a list belongs | [{service: https, to: mirrors, expect: reachable}]
 all  | profiles        | {web: {probes: [dns]}} | profiles.web.probes[0] | 'dns' stands where a mapping belongs | {service: https, to: mirrors

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from unit.plugin_utils.sites import changed
+from unit.plugin_utils.sites import GROUPS, HOSTS, NOW, changed, site
+
+from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
+from ansible_collections.palisade.egress.plugins.plugin_utils._report import policies
 
 ALWAYS = [
     "always/loopback",
@@ -106,7 +109,138 @@ def test_dhcp_opens_the_unspecified_source_on_its_interfaces_only() -> None:
 
 
 def test_groups_with_reserved_names_cannot_pose_as_ours() -> None:
-    groups = {"palisade": ["ns1"], "always": ["ns1"], "forbid": ["ns1"]}
+    groups = {"accept": ["ns1"], "palisade": ["ns1"], "always": ["ns1"], "forbid": ["ns1"]}
     variables = {f"egress_firewall_allow__{name}": [{"service": "ssh", "to": "any"}] for name in groups}
     found = [rule["name"] for rule in changed("all", variables, groups)["ns1"]["rules"]]
-    assert [name for name in found if "ssh" in name] == ["grant/always/ssh", "grant/forbid/ssh", "grant/palisade/ssh"]
+    expected = ["grant/accept/ssh", "grant/always/ssh", "grant/forbid/ssh", "grant/palisade/ssh"]
+    assert [name for name in found if "ssh" in name] == expected
+
+
+CLOSED = [
+    *INPUT,
+    "always/established",
+    "always/related-icmp",
+    "always/related-icmpv6",
+    "always/neighbour-discovery",
+    "always/mld",
+    "always/igmp",
+]
+
+
+@pytest.mark.parametrize("verdict", ["drop", "reject"])
+def test_closed_input(verdict: str) -> None:
+    accepts = [{"service": "dns", "from": "any"}, {"service": "ssh", "from": "host:db1"}]
+    policy = compiled("ns1", {"input": "closed", "default_verdict": verdict, "accept__ns1": accepts})
+    accepted = ["accept/ns1/dns/udp", "accept/ns1/dns/tcp", "accept/ns1/ssh"]
+    assert names(policy, "input") == [*CLOSED, *accepted]
+    assert policy["chains"]["input"] == {"default": verdict}
+
+
+# accept in YAML | rules in YAML, without name, chain and action
+ACCEPTS = r"""
+{service: ssh, from: any} | [{protocol: tcp, destination_ports: ['22']}]
+{service: ssh, from: '::/0'} | [{family: ipv6, protocol: tcp, destination_ports: ['22']}]
+{service: ssh, from: group:web} | [{source: [198.51.100.11/32, 198.51.100.12/32, '2001:db8:1::11/128'], protocol: tcp, destination_ports: ['22']}]
+{service: ssh, from: relays, interface: eth0} | [{family: ipv4, source: [203.0.113.25/32], protocol: tcp, destination_ports: ['22'], in_interface: [eth0]}]
+{service: ssh, from: any, limit: {rate: 5/minute, per: source}} | [{protocol: tcp, destination_ports: ['22'], limit: {rate: 5/minute, per: source, mode: under}}]
+{service: ssh, from: any, expires: '2027-01-31T00:00:00Z', reason: r} | [{protocol: tcp, destination_ports: ['22'], expires: '2027-01-31T00:00:00Z'}]
+{service: ssh, from: any, expires: '2026-01-31T00:00:00Z'} | []
+{service: any, from: relays} | [{family: ipv4, source: [203.0.113.25/32]}]
+{service: dhcp, from: any, interface: eth0} | [{family: ipv4, protocol: udp, source_ports: ['68'], destination_ports: ['67'], in_interface: [eth0]}, {family: ipv6, protocol: udp, source_ports: ['546'], destination_ports: ['547'], in_interface: [eth0]}]
+"""
+
+
+@pytest.mark.parametrize("line", ACCEPTS.strip().splitlines())
+def test_options_of_an_accept(line: str) -> None:
+    accept, expected = map(yaml.safe_load, line.split(" | "))
+    policy = compiled("ns1", {"input": "closed", "accept__ns1": [accept]})
+    found = [rule for rule in policy["rules"] if rule["name"].startswith("accept/ns1/")]
+    assert {(rule["chain"], rule["action"]) for rule in found} <= {("input", "accept")}
+    assert [{k: v for k, v in rule.items() if k not in ("name", "chain", "action")} for rule in found] == expected
+
+
+def test_dhcp_servers_may_answer_where_dhcp_is_granted() -> None:
+    until = "2027-01-31T00:00:00Z"
+    grants = [
+        {"service": "dhcp", "to": "any", "interface": "eth0"},
+        {"service": "dhcp", "to": "0.0.0.0/0", "interface": "eth1", "expires": until},
+        {"service": {"protocol": "udp", "ports": [67], "source_ports": [68]}, "to": "any"},
+    ]
+    policy = compiled("ns1", {"input": "closed", "allow__ns1": grants})
+    found = {rule["name"]: rule for rule in policy["rules"] if rule["name"].startswith("always/dhcp")}
+    assert {name: rule["in_interface"] for name, rule in found.items()} == {
+        "always/dhcp-ipv4": ["eth0"],
+        f"always/dhcp-ipv4/{until}": ["eth1"],
+        "always/dhcp-ipv6": ["eth0"],
+    }
+    assert (found["always/dhcp-ipv6"]["source_ports"], found["always/dhcp-ipv6"]["destination_ports"]) == (
+        ["547"],
+        ["546"],
+    )
+    assert found[f"always/dhcp-ipv4/{until}"]["expires"] == until
+
+
+def test_what_an_accept_let_begin_ends_with_it() -> None:
+    until, later = "2027-01-31T00:00:00Z", "2028-01-31T00:00:00Z"
+    accepts = [
+        {"service": "ssh", "from": "relays", "expires": later},
+        {"service": "ssh", "from": "any", "expires": until},
+        {"service": "ntp", "from": "any", "expires": until},
+        {"service": "http", "from": "any", "expires": until},
+        {"service": "http", "from": "any", "limit": "1/day"},
+    ]
+    policy = compiled("ns1", {"input": "closed", "accept__ns1": accepts})
+    ending = {rule["name"]: rule for rule in policy["rules"] if rule["name"].startswith(("until/", "after/"))}
+    assert {name: rule.get("target", rule["action"]) for name, rule in ending.items()} == {
+        "until/accept/ns1/ssh/any": "accept",
+        "after/accept/ns1/ssh/any": "expired_inbound",
+        "until/accept/ns1/ntp": "accept",
+        "after/accept/ns1/ntp": "drop",
+        "until/accept/ns1/ssh/relays": "accept",
+        "after/accept/ns1/ssh/relays": "drop",
+    }
+    assert {rule["chain"] for rule in ending.values()} == {"input"}
+    assert all("limit" not in rule for rule in policy["rules"] if rule["chain"] == "expired_inbound")
+    kept = compiled("ns1", {"input": "closed", "live_flows": "keep", "accept__ns1": accepts})
+    assert not [rule for rule in kept["rules"] if rule["name"].startswith(("until/", "after/"))]
+
+
+def test_the_policy_tells_what_is_accepted_and_what_is_not_in_use() -> None:
+    more = {"interface": "eth0", "limit": "5/minute", "expires": "2027-01-31T00:00:00Z", "reason": "ticket 4711"}
+    accepts = [{"service": "ssh", "from": ["relays", "host:db1"], **more}]
+    variables = {
+        f"egress_firewall_{kind}": value for kind, value in {"accept__web": accepts, "input": "closed"}.items()
+    }
+    closed = changed("all", variables)["web1"]
+    limit = {"rate": "5/minute", "burst": None, "per": "none"}
+    told = {"origin": "web/ssh", "service": "ssh", "from": ["relays", "host:db1"], **more}
+    assert closed["accepts"] == [{**told, "interface": ["eth0"], "limit": limit}]
+    assert "accept/web/ssh" not in closed["not_in_use"]
+    for mode in ("guard", "off"):
+        policy = changed("all", {**variables, "egress_firewall_input": mode})["web1"]
+        assert (policy["accepts"], policy["not_in_use"][-1]) == ([], "accept/web/ssh")
+        assert not [rule for rule in policy["rules"] if rule["name"].startswith("accept/")]
+
+
+def test_hosts_of_one_group_may_have_other_modes() -> None:
+    closed = {"egress_firewall_input": "closed"}
+    hostvars = site()
+    for variables in hostvars.values():
+        variables["egress_firewall_accept__web"] = [{"service": "https", "from": "any"}]
+    hostvars["web2"] |= closed
+    found = policies(Inventory(hostvars, {"all": list(HOSTS), **GROUPS}), NOW)
+    assert [len(found[host]["accepts"]) for host in ("web1", "web2", "db1")] == [0, 1, 0]
+
+
+def test_what_is_accepted_no_more_is_told() -> None:
+    accepts = [{"service": "ssh", "from": "any", "expires": "2026-01-31T00:00:00Z"}]
+    policy = compiled("ns1", {"input": "closed", "accept__ns1": accepts})
+    assert policy["notices"] == ["the accept ns1/ssh expired at 2026-01-31T00:00:00Z"]
+    assert policy["accepts"] == []
+
+
+def test_profiles_accept() -> None:
+    accepts = [{"service": "https", "from": "any"}]
+    policy = compiled("web1", {"input": "closed", "profiles": {"web": {"accepts": accepts}}})
+    assert [accept["origin"] for accept in policy["accepts"]] == ["web/https"]
+    assert [grant["origin"] for grant in policy["grants"] if grant["origin"].startswith("web/")]

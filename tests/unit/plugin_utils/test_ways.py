@@ -58,6 +58,21 @@ def test_what_ssh_cannot_read_is_an_error() -> None:
 
 # id: variables by host or group
 KEPT: dict[str, Variables] = {
+    "closed, and accepted": {
+        "all": {
+            "controllers": ["192.0.2.7"],
+            "input": "closed",
+            "accept__all": [{"service": "ssh", "from": "192.0.2.7"}],
+        }
+    },
+    "closed by an interface that nobody knows": {
+        "all": {
+            "controllers": ["192.0.2.7"],
+            "input": "closed",
+            "accept__all": [{"service": "ssh", "from": "any", "interface": "eth1", "limit": "1/day"}],
+        }
+    },
+    "closed, and no controller known": {"all": {"input": "closed"}},
     "nobody is known to log in": {},
     "from outside": {"all": {"controllers": ["192.0.2.7", "2001:db8:7::/64", "internet"]}},
     "a host that may": {"all": {"controllers": ["host:ns1"], ALLOW: SSH}},
@@ -274,6 +289,39 @@ CLOSED: dict[str, tuple[Variables, list[str]]] = {
         {"all": {"controllers": ["192.0.2.7"]}, "web2": {"ansible_port": 0}},
         ["ansible_port on host web2: a number stands where a number belongs. Write one from 1 to 65535"],
     ),
+    "closed, and nothing accepts it": (
+        {"all": {"controllers": ["192.0.2.7", "2001:db8:9::7"]}, "web": {"input": "closed"}},
+        [
+            "192.0.2.7 → web1 (198.51.100.11) tcp port 22 is dropped by the default of input of host web1",
+            "and 1 more logins from there are denied",
+            "Accept it there with egress_firewall_accept__web1: [{service: ssh, from: [192.0.2.7]}], or set",
+        ],
+    ),
+    "closed, and accepted from elsewhere": (
+        {
+            "all": {"controllers": ["192.0.2.7"], "accept__web": [{"service": "ssh", "from": "192.0.2.8"}]},
+            "web1": {"input": "closed", "ansible_port": 2222},
+        },
+        ["tcp port 2222 is dropped", "[{service: {protocol: tcp, ports: [2222]}, from: [192.0.2.7]}]"],
+    ),
+    "closed, to a managed controller": (
+        {"all": {"controllers": ["host:ns1"], ALLOW: SSH}, "web1": {"input": "closed"}},
+        ["ns1 → web1", "by the default of input", "from: [host:ns1]}], or set", "guard: false for ns1 or web1"],
+    ),
+    "closed, to a jump host": (
+        {"all": {ALLOW: SSH}, **jump("-J ns1"), "web1": {**jump("-J ns1")["web1"], "input": "closed"}},
+        ['"Ansible logs in through ns1" does not hold: ns1 → web1', "accept__web1: [{service: ssh, from: [host:ns1]}]"],
+    ),
+    "closed, and what accepts it expires": (
+        {
+            "all": {
+                "controllers": ["192.0.2.7"],
+                "accept__web": [{"service": "ssh", "from": "any", "expires": UNTIL}],
+            },
+            "web1": {"input": "closed"},
+        },
+        ["dropped by the default of input of host web1, as no rule is about it, once what lets it pass has expired"],
+    ),
 }
 
 
@@ -359,7 +407,9 @@ def test_what_comes_in_is_looked_at_where_it_arrives(controllers: list[str], exp
     with pytest.raises(PolicyError) as caught:
         check_ways(ways, ruled.fleet, ruled.policies, rulesets)
     assert f"{expected} → web1 (198.51.100.11) tcp port 22 is dropped by the default of input" in caught.value.what
-    assert caught.value.mend == "Change what stops it, or set egress_firewall_guard: false for web1"
+    accept = f"egress_firewall_accept__web1: [{{service: ssh, from: [{expected}]}}]"
+    off = "or set egress_firewall_guard: false for web1"
+    assert caught.value.mend == f"Accept it there with {accept}, {off}"
 
 
 def test_the_report_tells_the_guard() -> None:
