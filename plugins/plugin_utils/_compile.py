@@ -32,13 +32,13 @@ class _Compiler:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._views = Views(fleet)
-        self._compositions: dict[tuple[tuple[str, ...], tuple[str, ...]], Composition] = {}
+        self._compositions: dict[tuple[tuple[str, ...], ...], Composition] = {}
 
     def policy(self, host: Host) -> Policy:
         """Return the policy of one host; one that is to have none left needs no sound one."""
         if host.settings.state == "absent":
             return Policy(host.name, host.settings, Composition(host.profiles))
-        key = (host.profiles, host.overlays)
+        key = (host.profiles, host.overlays, host.settings.icmp.outbound)
         if key not in self._compositions:
             networks = self._views.of(host)
             _check_demanded(networks, host.name)

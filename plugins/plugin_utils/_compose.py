@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -44,10 +44,10 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._probes import probed
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place
+from ansible_collections.palisade.egress.plugins.plugin_utils._services import ECHO, icmp_service
 from ansible_collections.palisade.egress.plugins.plugin_utils._variables import as_suffix
 from ansible_collections.palisade.egress.plugins.plugin_utils._waive import at, label, named, waive
 
-ECHO_REQUEST = "always/echo-request"
 # How long the waiver lasts that an error offers.
 _WHILE = timedelta(days=30)
 
@@ -70,7 +70,7 @@ def compose(fleet: Fleet, host: Host, networks: Networks) -> Composition:
     forbids, expired = waive(forbids, waivers, networks, host.name, fleet.now)
     grants = _expire(_grant([grant for part in declared for grant in part.grants], networks, host.name), fleet.now)
     fences = [_Fence(forbidden, tuple(_fenced(forbidden))) for forbidden in forbids]
-    held = [_hold(granted, fences, expired, host.name, fleet.now) for granted in (_echo_request(fleet), *grants)]
+    held = [_hold(granted, fences, expired, host.name, fleet.now) for granted in (*_icmp(fleet, host), *grants)]
     probes = [probe for part in declared for probe in part.probes]
     tried, left_out = probed(probes, held, [item for fence in fences for item in fence.boxes], networks, host.name)
     accepts = accepted([accept for part in declared for accept in part.accepts], networks, host.name, fleet.now)
@@ -125,11 +125,14 @@ def _fenced(forbidden: Forbidden) -> Iterable[tuple[str, Box]]:
         yield from ((family, piece) for piece in left)
 
 
-def _echo_request(fleet: Fleet) -> Granted:
-    """Echo requests may always leave, unless a forbid says otherwise."""
-    to, service = (Term("any", "any"),), fleet.services["ping"]
-    grant = Grant(Place("shipped rules"), "always", service, to, default=True, shipped=True)
-    return Granted(ECHO_REQUEST, grant, "in use", reaches(service, ALL_ADDRESSES))
+def _icmp(fleet: Fleet, host: Host) -> Iterator[Granted]:
+    """Yield the ICMP types that may leave, echo requests by default, unless a forbid says otherwise."""
+    for name in host.settings.icmp.outbound:
+        is_echo = name == ECHO
+        place = Place("shipped rules" if is_echo else f"{PREFIX}icmp.out")
+        service = fleet.services["ping"] if is_echo else icmp_service(name)
+        grant = Grant(place, "always", service, (Term("any", "any"),), default=True, shipped=True)
+        yield Granted(f"always/{name}", grant, "in use", reaches(service, ALL_ADDRESSES))
 
 
 def _grant(grants: Iterable[Grant], networks: Networks, host: str) -> list[Granted]:

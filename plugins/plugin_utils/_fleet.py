@@ -29,6 +29,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Definition,
     Fleet,
     Host,
+    Icmp,
     Overlay,
     Profile,
     Settings,
@@ -46,7 +47,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     read_number,
     shown,
 )
-from ansible_collections.palisade.egress.plugins.plugin_utils._services import read_services
+from ansible_collections.palisade.egress.plugins.plugin_utils._services import read_icmp_types, read_services
 from ansible_collections.palisade.egress.plugins.plugin_utils._terms import Vocabulary, read_definition
 from ansible_collections.palisade.egress.plugins.plugin_utils._variables import (
     Suffixed,
@@ -209,11 +210,19 @@ def _read_settings(inventory: Inventory, host: str) -> Settings:
     for kind, (low, high) in _NUMBERS.items():
         if inventory.shows(host, PREFIX + kind):
             chosen[kind] = read_number(inventory.value(host, PREFIX + kind), Place(PREFIX + kind, host), low, high)
+    if inventory.shows(host, PREFIX + "icmp"):
+        chosen["icmp"] = _read_icmp(inventory.value(host, PREFIX + "icmp"), Place(PREFIX + "icmp", host))
     if inventory.shows(host, PREFIX + "router"):
         place = Place(PREFIX + "router", host)
         if read_mapping(inventory.value(host, PREFIX + "router"), place, example="{}"):
             refuse(place, "a border policy")
     return Settings(**chosen)
+
+
+def _read_icmp(value: Any, place: Place) -> Icmp:
+    directions = read_mapping(value, place, keys=("out", "in"), example="{out: [echo-request], in: [echo-request]}")
+    types = {key: read_icmp_types(directions[key], place.key(key)) for key in directions}
+    return Icmp(types.get("out", Icmp.outbound), types.get("in", Icmp.inbound))
 
 
 def _read_choice(value: Any, place: Place, kind: str, choices: tuple[str, ...]) -> str:

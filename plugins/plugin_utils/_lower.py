@@ -28,7 +28,6 @@ from ansible_collections.palisade.egress.plugins.module_utils._model import (
 )
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_addresses, format_ports
-from ansible_collections.palisade.egress.plugins.plugin_utils._compose import ECHO_REQUEST
 from ansible_collections.palisade.egress.plugins.plugin_utils._expiry import Lapse, inbound_lapses, lapses
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Accept,
@@ -192,7 +191,9 @@ def _waiver_rules(forbidden: Forbidden, verdict: str, chains: dict[str, str]) ->
 def _grant_rules(chain: str, granted: Granted, *, is_flow: bool = False) -> Iterator[Rule]:
     """Yield the rules of a grant; one that asks about a flow does not bound how many begin."""
     for rule_name, reach in _named(
-        _grant_name(granted.origin), granted.reaches, several=len(granted.grant.service.parts) > 1
+        _grant_name(granted.origin, is_ours=granted.grant.shipped),
+        granted.reaches,
+        several=len(granted.grant.service.parts) > 1,
     ):
         conditions = _conditions(granted.grant)
         if is_flow:
@@ -200,9 +201,9 @@ def _grant_rules(chain: str, granted: Granted, *, is_flow: bool = False) -> Iter
         yield _rule(chain, rule_name, "accept", **_matches(reach), **conditions)
 
 
-def _grant_name(origin: str) -> str:
+def _grant_name(origin: str, *, is_ours: bool = False) -> str:
     """Return what the rules of a grant are called: by its origin, unless it looks like one of another kind."""
-    return f"grant/{origin}" if origin.startswith(_RESERVED) and origin != ECHO_REQUEST else origin
+    return f"grant/{origin}" if origin.startswith(_RESERVED) and not is_ours else origin
 
 
 def _ending_rules(
@@ -319,6 +320,9 @@ def _input_closed(composition: Composition, settings: Settings) -> Iterator[Rule
     yield _rule("input", "always/neighbour-discovery", "accept", protocol="icmpv6", icmp_type=_DISCOVERY_INBOUND)
     yield _rule("input", "always/mld", "accept", protocol="icmpv6", icmp_type=["mld-listener-query"])
     yield _rule("input", "always/igmp", "accept", protocol="igmp")
+    for protocol, types in ICMP.items():
+        if wanted := [name for name in settings.icmp.inbound if name in types]:
+            yield _rule("input", f"always/{protocol}", "accept", protocol=protocol, icmp_type=wanted)
     yield from _dhcp_replies(_used(composition))
     for accepted in accepts:
         yield from _accept_rules("input", accepted)

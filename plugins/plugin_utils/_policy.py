@@ -177,6 +177,14 @@ class Overlay:
 
 
 @dataclass(frozen=True)
+class Icmp:
+    """The names of the ICMP types, of either family, that may begin something outbound, and inbound where closed."""
+
+    outbound: tuple[str, ...] = ("echo-request",)
+    inbound: tuple[str, ...] = ("echo-request",)
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one host."""
 
@@ -192,6 +200,7 @@ class Settings:
     generations: int = 5
     boot_failure: str = "closed"
     guard: bool = True
+    icmp: Icmp = Icmp()
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     nearest,
     read_by,
     read_choice,
+    read_list,
     read_mapping,
     read_name,
     read_some,
@@ -135,6 +136,23 @@ def _read_types(protocol: str, options: Mapping[str, Any], place: Place) -> Rang
         name = read_by(lambda value: parse_icmp_type(value, protocol), item, place)
         types.append(names[name] if name in names else int(name))
     return merge((number, number) for number in types)
+
+
+def read_icmp_types(value: Any, place: Place) -> tuple[str, ...]:
+    """Return names of ICMP types, each of one family or of both; numbers would mean something else in each."""
+    known = {**ICMP_TYPES, **ICMPV6_TYPES}
+    items = read_list(value, place, example=f"[{ECHO}], or [] for none")
+    for index, item in enumerate(items):
+        if not isinstance(item, str) or item not in known:
+            hint = nearest(item, known) if isinstance(item, str) else ""
+            place.item(index).fail(f"unknown ICMP type {shown(item)}", f"{hint}Write a name like {ECHO}")
+    return tuple(dict.fromkeys(items))
+
+
+def icmp_service(name: str) -> Service:
+    """Return the service that an ICMP type is, in the families that have it."""
+    numbers = {protocol: types[name] for protocol, types in ICMP.items() if name in types}
+    return Service(name, tuple(Part(p, _FAMILY[p], ((number, number),)) for p, number in numbers.items()))
 
 
 def icmp_types(part: Part) -> list[str]:

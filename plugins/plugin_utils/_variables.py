@@ -33,6 +33,7 @@ HOST: Mapping[str, Any] = {
     "mode": "enforce",
     "default_verdict": "drop",
     "input": "guard",
+    "icmp": {"out": ["echo-request"], "in": ["echo-request"]},
     "live_flows": "end",
     "backend": "auto",
     "state": "present",

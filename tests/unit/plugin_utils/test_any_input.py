@@ -137,6 +137,9 @@ ACCEPT = st.fixed_dictionaries(
     {"service": st.one_of(st.sampled_from(["ssh", "dns", "ping", "dhcp", "any"]), SERVICE), "from": NETWORK},
     optional={key: st.one_of(WORD, YAML) for key in ("interface", "limit", "expires", "reason")},
 )
+ICMP = st.fixed_dictionaries(
+    {}, optional={key: st.one_of(st.lists(st.one_of(WORD, YAML), max_size=3), YAML) for key in ("out", "in")}
+)
 WAIVER = st.fixed_dictionaries(
     {
         "forbid": st.one_of(st.just("web/smtp"), YAML),
@@ -161,6 +164,7 @@ SHAPED = st.one_of(
     st.lists(WAIVER, max_size=3),
     st.lists(PROBE, max_size=3),
     st.lists(ACCEPT, max_size=3),
+    ICMP,
     st.dictionaries(st.sampled_from(KEYS), NETWORK, max_size=4),
     st.dictionaries(st.sampled_from(KEYS), SERVICE, max_size=3),
     st.dictionaries(

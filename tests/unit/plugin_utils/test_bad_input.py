@@ -259,6 +259,13 @@ web1 | default_verdict | accept                                     | default_ve
 web1 | default_verdict | ~                                          | default_verdict on host web1       | nothing (null) is not possible here | drop or reject
 web1 | default_verdict | [drop]                                     | default_verdict on host web1       | a list is not possible here | drop or reject
 web1 | input           | true                                       | input on host web1                 | true is not possible here | guard or closed or off
+web1 | icmp            | [echo-request]                             | icmp on host web1                  | a list stands where a mapping belongs | {out: [echo-request], in: [echo-request]}
+web1 | icmp            | {output: []}                               | icmp on host web1                  | unknown key 'output' | Did you mean 'out'?
+web1 | icmp            | {out: echo-request}                        | icmp.out on host web1              | 'echo-request' stands where a list belongs | [echo-request], or [] for none
+web1 | icmp            | {in: ~}                                    | icmp.in on host web1               | nothing (null) stands where a list belongs | or [] for none
+web1 | icmp            | {in: [echo-request, ecko-request]}         | icmp.in[1] on host web1            | unknown ICMP type 'ecko-request' | Did you mean 'echo-request'?
+web1 | icmp            | {out: [8]}                                 | icmp.out[0] on host web1           | unknown ICMP type the number 8 | Write a name like echo-request
+web1 | icmp            | {out: [[echo-request]]}                    | icmp.out[0] on host web1           | unknown ICMP type a list | Write a name like echo-request
 web1 | backend         | pf                                         | backend on host web1               | 'pf' is not possible here | auto or nftables or iptables
 web1 | state           | false                                      | state on host web1                 | false is not possible here | present or absent
 web1 | live_flows      | kill                                       | live_flows on host web1            | 'kill' is not possible here | end or keep

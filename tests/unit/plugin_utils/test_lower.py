@@ -124,6 +124,8 @@ CLOSED = [
     "always/neighbour-discovery",
     "always/mld",
     "always/igmp",
+    "always/icmp",
+    "always/icmpv6",
 ]
 
 
@@ -244,3 +246,47 @@ def test_profiles_accept() -> None:
     policy = compiled("web1", {"input": "closed", "profiles": {"web": {"accepts": accepts}}})
     assert [accept["origin"] for accept in policy["accepts"]] == ["web/https"]
     assert [grant["origin"] for grant in policy["grants"] if grant["origin"].startswith("web/")]
+
+
+# the variable in YAML | rules out, with the types | rules in
+ICMP = r"""
+{} | always/echo-request/icmp=echo-request always/echo-request/icmpv6=echo-request | always/icmp=echo-request always/icmpv6=echo-request
+{out: []} | | always/icmp=echo-request always/icmpv6=echo-request
+{in: []} | always/echo-request/icmp=echo-request always/echo-request/icmpv6=echo-request |
+{out: [timestamp-request, nd-redirect], in: [timestamp-request]} | always/timestamp-request=timestamp-request always/nd-redirect=nd-redirect | always/icmp=timestamp-request
+{out: [], in: [packet-too-big, echo-request, echo-request]} | | always/icmp=echo-request always/icmpv6=packet-too-big+echo-request
+"""
+
+
+@pytest.mark.parametrize("line", ICMP.strip().splitlines())
+def test_icmp(line: str) -> None:
+    variable, out, into = (cell.strip() for cell in line.split("|"))
+    shown = {"icmp": yaml.safe_load(variable)} if variable != "{}" else {}
+    policy = compiled("ns1", {"input": "closed", **shown})
+    rules = [rule for rule in policy["rules"] if rule["name"] not in ALWAYS and "icmp_type" in rule]
+    for chain, expected in (("output", out), ("input", into)):
+        found = [f"{rule['name']}={'+'.join(rule['icmp_type'])}" for rule in rules if rule["chain"] == chain]
+        assert found == expected.split()
+
+
+def test_icmp_is_each_hosts_own() -> None:
+    found = changed("web1", {"egress_firewall_icmp": {"out": ["address-mask-request"]}})
+    grants = {
+        host: [g["origin"] for g in policy["grants"] if g["origin"].startswith("always")]
+        for host, policy in found.items()
+    }
+    assert (grants["web1"], grants["web2"]) == (["always/address-mask-request"], ["always/echo-request"])
+
+
+def test_forbids_withdraw_what_icmp_lets_out() -> None:
+    forbid = {"service": {"protocol": "icmp", "icmp_types": ["timestamp-request"]}}
+    policy = compiled("ns1", {"icmp": {"out": ["timestamp-request"]}, "forbid__all": [forbid]})
+    assert [item["origin"] for item in policy["withheld"]] == ["always/timestamp-request"]
+
+
+def test_a_group_cannot_pose_as_what_icmp_lets_out() -> None:
+    services = {"echo-request": {"protocol": "tcp", "ports": [1]}}
+    variables = {"services": services, "allow__always": [{"service": "echo-request", "to": "any"}]}
+    named = {f"egress_firewall_{kind}": value for kind, value in variables.items()}
+    found = changed("all", named, {"always": ["ns1"]})["ns1"]["rules"]
+    assert [rule["name"] for rule in found if rule.get("destination_ports") == ["1"]] == ["grant/always/echo-request"]
