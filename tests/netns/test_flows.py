@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ class Link:
     """Two hosts on one wire, each with a process that holds connections; rules are applied on ``here``."""
 
     def __init__(self, here: Namespace, there: Namespace) -> None:
-        self.here = here
+        self.here, self.there = here, there
         here.must(f"ip link add wire type veth peer name wire netns {there.name}")
         for host, address, address6 in ((here, HERE, HERE6), (there, THERE, THERE6)):
             host.must("ip link set lo up")
@@ -112,6 +113,17 @@ class Link:
         assert server(f"listen {name} {address} {port}") == "done"
         assert client(f"dial {name} {address} {port} {source_port}") == "done"
         assert server(f"accept {name} {name}") == "done"
+
+    @contextmanager
+    def background(self, where: Namespace, code: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a few lines of Python in a namespace that say when they are up, and end them."""
+        command = ["nsenter", f"--net=/run/netns/{where.name}", sys.executable, "-c", "import socket\n" + code]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            try:
+                assert process.stdout.readline() == "up\n"
+                yield process
+            finally:
+                process.kill()
 
     def lives(self, name: str) -> bool:
         """Tell whether what each side sends arrives on the other."""
