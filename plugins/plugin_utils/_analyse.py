@@ -42,7 +42,8 @@ UNICAST: Ranges = ((ADDRESS_TYPES.index("unicast") + 1,) * 2,)
 class Frame:
     """One ruleset as packets of one family meet it that are in ``start``.
 
-    ``chains`` holds the rules that such packets can match, with what is left to demand of them.
+    ``chains`` holds the rules that such packets can match, with what is left to demand of them. Rules that only log
+    are not among them.
     """
 
     ruleset: Ruleset
@@ -120,13 +121,20 @@ class Walk:
 
 def frame(ruleset: Ruleset, family: str, symbols: Symbols, start: Region) -> Frame:
     """Return a ruleset specialised to these packets: rules that match none are gone, what all meet is not asked."""
-    whole = hull(start)
+    whole, silent = hull(start), _deciding_nothing(ruleset)
     chains = {}
     for chain in ruleset.chains:
-        found = ((rule, condition_of(rule, family, symbols)) for rule in chain.rules)
+        asked = (rule for rule in chain.rules if rule.action != "log" and rule.target not in silent)
+        found = ((rule, condition_of(rule, family, symbols)) for rule in asked)
         kept = ((rule, _specialised(condition, whole)) for rule, condition in found if condition is not None)
         chains[chain.name] = [(rule, condition) for rule, condition in kept if condition is not None]
     return Frame(ruleset, family, symbols, start, chains)
+
+
+def _deciding_nothing(ruleset: Ruleset) -> frozenset[str]:
+    """Return the chains that packets always come back from, as all of their rules log or return."""
+    own = (chain for chain in ruleset.chains if not chain.is_base)
+    return frozenset(chain.name for chain in own if all(rule.action in ("log", "return") for rule in chain.rules))
 
 
 def _specialised(condition: Condition, whole: tuple[Ranges, ...]) -> Condition | None:
