@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from time import time
 from typing import Any
 
@@ -25,6 +26,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._declarations impo
     refuse,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX, Inventory
+from ansible_collections.palisade.egress.plugins.plugin_utils._log import check_audit, read_log
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Definition,
     Fleet,
@@ -71,7 +73,7 @@ _DAY = 86400
 _MOST_DAYS = 36500
 _NUMBERS = {"confirm_timeout": (0, 3600), "generations": (1, 1000)}
 # What the design knows and this version cannot do.
-_REFUSED = {"mode": "audit", "backend": "iptables"}
+_REFUSED = {"backend": "iptables"}
 
 
 def digest(inventory: Inventory, now: float | None = None) -> Fleet:
@@ -200,23 +202,18 @@ def _read_host(inventory: Inventory, name: str, profiles: tuple[str, ...], overl
 
 
 def _read_settings(inventory: Inventory, host: str) -> Settings:
-    chosen: dict[str, Any] = {}
-    for kind, choices in _CHOICES.items():
-        if inventory.shows(host, PREFIX + kind):
-            chosen[kind] = _read_choice(inventory.value(host, PREFIX + kind), Place(PREFIX + kind, host), kind, choices)
-    for kind in ("managed", "persist", "guard"):
-        if inventory.shows(host, PREFIX + kind):
-            chosen[kind] = read_flag(inventory.value(host, PREFIX + kind), Place(PREFIX + kind, host))
-    for kind, (low, high) in _NUMBERS.items():
-        if inventory.shows(host, PREFIX + kind):
-            chosen[kind] = read_number(inventory.value(host, PREFIX + kind), Place(PREFIX + kind, host), low, high)
-    if inventory.shows(host, PREFIX + "icmp"):
-        chosen["icmp"] = _read_icmp(inventory.value(host, PREFIX + "icmp"), Place(PREFIX + "icmp", host))
+    chosen = {
+        kind: read(inventory.value(host, PREFIX + kind), Place(PREFIX + kind, host))
+        for kind, read in _SETTINGS.items()
+        if inventory.shows(host, PREFIX + kind)
+    }
     if inventory.shows(host, PREFIX + "router"):
         place = Place(PREFIX + "router", host)
         if read_mapping(inventory.value(host, PREFIX + "router"), place, example="{}"):
             refuse(place, "a border policy")
-    return Settings(**chosen)
+    settings = Settings(**chosen)
+    check_audit(settings, Place(PREFIX + "log", host))
+    return settings
 
 
 def _read_icmp(value: Any, place: Place) -> Icmp:
@@ -225,12 +222,23 @@ def _read_icmp(value: Any, place: Place) -> Icmp:
     return Icmp(types.get("out", Icmp.outbound), types.get("in", Icmp.inbound))
 
 
-def _read_choice(value: Any, place: Place, kind: str, choices: tuple[str, ...]) -> str:
+def _read_choice(value: Any, place: Place, kind: str) -> str:
     """Return a setting; YAML reads ``off`` without quotes as false."""
+    choices = _CHOICES[kind]
     word = read_choice("off" if value is False and "off" in choices else value, place, choices)
     if _REFUSED.get(kind) == word:
         refuse(place, f"'{word}'")
     return word
+
+
+# How the value of each setting is read.
+_SETTINGS: Mapping[str, Callable[[Any, Place], Any]] = {
+    **{kind: partial(_read_choice, kind=kind) for kind in _CHOICES},
+    **dict.fromkeys(("managed", "persist", "guard"), read_flag),
+    **{kind: partial(read_number, low=low, high=high) for kind, (low, high) in _NUMBERS.items()},
+    "icmp": _read_icmp,
+    "log": read_log,
+}
 
 
 def _read_addresses(inventory: Inventory, host: str) -> Addresses | None:

@@ -5,9 +5,10 @@
 """Lowers policies to rules and chains of the data contract. Private to this collection.
 
 The order within a chain is the policy: what every host needs to live, then what is forbidden, then what is granted,
-then the default verdict. Forbids come before grants, so that a grant of a range or of everything leaks nothing.
-A forbid with waivers is a chain of its own, which what they exempt leaves again until they expire, for other forbids
-and the grants to decide. Nothing forbids what comes in: where input is closed, all but what is accepted is stopped.
+then what logs the rest, then the default verdict. Forbids come before grants, so that a grant of a range or of
+everything leaks nothing. A forbid with waivers is a chain of its own, which what they exempt leaves again until they
+expire, for other forbids and the grants to decide. Nothing forbids what comes in: where input is closed, all but what
+is accepted is stopped.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ from ansible_collections.palisade.egress.plugins.module_utils._model import (
 )
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_addresses, format_ports
+from ansible_collections.palisade.egress.plugins.plugin_utils._denials import (
+    default,
+    deny,
+    log_default,
+    refuse,
+    refuse_spoofed,
+)
 from ansible_collections.palisade.egress.plugins.plugin_utils._expiry import Lapse, inbound_lapses, lapses
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Accept,
@@ -50,7 +58,7 @@ _RESERVED = ("always/", "forbid/", "palisade/", "waiver/", "until/", "after/", "
 # Chain names may be so long.
 _CHAIN_NAME = 20
 _NOT_IN_CHAINS = re.compile(r"[^a-z0-9_]")
-# Where flows are judged anew that outlived what let them begin.
+# Where flows are judged anew that outlived what let them begin, and what the log says of those that end.
 _EXPIRED, _EXPIRED_INBOUND = "expired", "expired_inbound"
 # The ports of a DHCP client and its server.
 _DHCP = {"ipv4": (68, 67), "ipv6": (546, 547)}
@@ -71,16 +79,17 @@ def lower_to_ruleset(policy: Policy) -> tuple[list[Rule], Chains, Ruleset]:
     """Return the rules and chains of one host, and the ruleset that they are."""
     if policy.settings.state == "absent":
         return [], {}, Ruleset()
-    rules = list(_output(policy.composition, policy.settings))
-    chains: Chains = {"output": {"default": policy.settings.default_verdict}}
-    if policy.settings.input != "off":
-        rules.extend(_input_guard())
-        chains["input"] = {"default": "accept"}
-    if policy.settings.input == "closed":
-        rules.extend(_input_closed(policy.composition, policy.settings))
-        chains["input"] = {"default": policy.settings.default_verdict}
+    settings = policy.settings
+    rules = [*_output(policy.composition, settings), *log_default(settings, "output")]
+    chains: Chains = {"output": {"default": default(settings, "output")}}
+    if settings.input != "off":
+        rules.extend(_input_guard(settings))
+        chains["input"] = {"default": default(settings, "input")}
+    if settings.input == "closed":
+        rules.extend([*_input_closed(policy.composition, settings), *log_default(settings, "input")])
     if not policy.composition.is_router:
-        chains["forward"] = {"default": "drop"}
+        rules.extend(log_default(settings, "forward"))
+        chains["forward"] = {"default": default(settings, "forward")}
     return rules, chains, decode(rules, chains)  # what the module would refuse must not get as far as a host
 
 
@@ -89,24 +98,23 @@ def _rule(chain: str, name: str, action: str, **options: Any) -> Rule:
 
 
 def _output(composition: Composition, settings: Settings) -> Iterator[Rule]:
-    used = _used(composition)
-    verdict, chains = settings.default_verdict, _forbid_chains(composition.forbids)
+    used, chains = _used(composition), _forbid_chains(composition.forbids)
     yield _rule("output", "always/loopback", "accept", out_interface=["lo"])
     yield from _unspecified_source(used)
-    yield _rule("output", "always/spoofed-source", "drop", source_type="not:local")
+    yield from refuse_spoofed(settings, "output", source_type="not:local")
     if settings.live_flows == "end":
-        yield from _ending_rules(composition, used, verdict, chains)
+        yield from _ending_rules(composition, used, settings, chains)
     yield from _known_flows("output")
-    yield _rule("output", "always/invalid", "drop", ctstate=["invalid"])
+    yield from refuse(settings, "output", "always/invalid", "invalid", ctstate=["invalid"])
     yield _rule("output", "always/neighbour-discovery", "accept", protocol="icmpv6", icmp_type=_DISCOVERY)
     yield _rule("output", "always/mld", "accept", protocol="icmpv6", icmp_type=_MLD)
     yield _rule("output", "always/igmp", "accept", protocol="igmp")
     for forbidden in composition.forbids:
-        yield from _forbid_rules("output", forbidden, verdict, chains)
+        yield from _forbid_rules("output", forbidden, settings, chains)
     for granted in used:
         yield from _grant_rules("output", granted)
     for forbidden in composition.forbids:
-        yield from _waiver_rules(forbidden, verdict, chains)
+        yield from _waiver_rules(forbidden, settings, chains)
 
 
 def _used(composition: Composition) -> list[Granted]:
@@ -168,16 +176,16 @@ def _forbid_chains(forbids: Iterable[Forbidden]) -> dict[str, str]:
     return chains
 
 
-def _forbid_rules(chain: str, forbidden: Forbidden, verdict: str, chains: dict[str, str]) -> Iterator[Rule]:
+def _forbid_rules(chain: str, forbidden: Forbidden, settings: Settings, chains: dict[str, str]) -> Iterator[Rule]:
     name, several = f"forbid/{forbidden.origin}", len(forbidden.forbid.service.parts) > 1
     for rule_name, reach in _named(name, forbidden.reaches, several=several):
         if forbidden.waived:
             yield _rule(chain, rule_name, "jump", target=chains[forbidden.origin], **_matches(reach))
         else:
-            yield _rule(chain, rule_name, verdict, **_matches(reach))
+            yield from deny(settings, chain, rule_name, forbidden.origin, **_matches(reach))
 
 
-def _waiver_rules(forbidden: Forbidden, verdict: str, chains: dict[str, str]) -> Iterator[Rule]:
+def _waiver_rules(forbidden: Forbidden, settings: Settings, chains: dict[str, str]) -> Iterator[Rule]:
     """Yield the chain of a forbid with waivers: what is forbidden comes here, and what they exempt leaves again."""
     if not forbidden.waived:
         return
@@ -185,7 +193,7 @@ def _waiver_rules(forbidden: Forbidden, verdict: str, chains: dict[str, str]) ->
     for waived in forbidden.waived:
         for name, reach in _named(f"waiver/{waived.origin}", waived.reaches, several=len(waived.reaches) > 1):
             yield _rule(chain, name, "return", **_matches(reach), **_until(waived.waiver.expires))
-    yield _rule(chain, f"forbid/{forbidden.origin}", verdict)
+    yield from deny(settings, chain, f"forbid/{forbidden.origin}", forbidden.origin)
 
 
 def _grant_rules(chain: str, granted: Granted, *, is_flow: bool = False) -> Iterator[Rule]:
@@ -207,7 +215,7 @@ def _grant_name(origin: str, *, is_ours: bool = False) -> str:
 
 
 def _ending_rules(
-    composition: Composition, used: Iterable[Granted], verdict: str, chains: dict[str, str]
+    composition: Composition, used: Iterable[Granted], settings: Settings, chains: dict[str, str]
 ) -> Iterator[Rule]:
     """Let flows that began here live until what let them begin expires, and no longer, unless something else does.
 
@@ -217,17 +225,17 @@ def _ending_rules(
     for lapse in found:
         name = _grant_name(lapse.origin) if lapse.kind == "grant" else f"waiver/{lapse.origin}"
         for part_name, reach in _named(name, lapse.reaches, several=len(lapse.reaches) > 1):
-            yield from _lapse_rules("output", part_name, lapse, _matches(reach), verdict)
+            yield from _lapse_rules("output", part_name, lapse, _matches(reach), settings)
     if any(lapse.is_shared for lapse in found):
         for forbidden in composition.forbids:
             if forbidden.waived:
-                yield from _forbid_rules(_EXPIRED, forbidden, verdict, chains)
+                yield from _forbid_rules(_EXPIRED, forbidden, settings, chains)
         for granted in used:
             yield from _grant_rules(_EXPIRED, granted, is_flow=True)
-        yield _rule(_EXPIRED, "always/expired", verdict)
+        yield from deny(settings, _EXPIRED, "always/expired", _EXPIRED)
 
 
-def _lapse_rules(chain: str, name: str, lapse: Lapse, matches: Rule, verdict: str) -> Iterator[Rule]:
+def _lapse_rules(chain: str, name: str, lapse: Lapse, matches: Rule, settings: Settings) -> Iterator[Rule]:
     """Yield what accepts flows until their lapse, and what becomes of them afterwards."""
     matches = {**matches, "ctstate": ["established"], "ct_direction": "original"}
     yield _rule(chain, f"until/{name}", "accept", **matches, **_until(lapse.expires))
@@ -235,7 +243,7 @@ def _lapse_rules(chain: str, name: str, lapse: Lapse, matches: Rule, verdict: st
         target = _EXPIRED if chain == "output" else _EXPIRED_INBOUND
         yield _rule(chain, f"after/{name}", "jump", target=target, **matches)
     else:
-        yield _rule(chain, f"after/{name}", verdict, **matches)
+        yield from deny(settings, chain, f"after/{name}", _EXPIRED, base=chain, **matches)
 
 
 def _named(name: str, reaches: Iterable[Reach], *, several: bool) -> Iterator[tuple[str, Reach]]:
@@ -301,21 +309,23 @@ def _bounds(declared: Grant | Accept) -> Rule:
     return {**options, **_until(declared.expires)}
 
 
-def _input_guard() -> Iterator[Rule]:
+def _input_guard(settings: Settings) -> Iterator[Rule]:
     """Refuse what cannot be honest, and what would let a flow that was fenced in come back as an inbound one."""
     yield _rule("input", "always/loopback", "accept", in_interface=["lo"])
     # A host's own multicast and broadcast come back to it: only what is addressed to the host itself is spoofed.
-    yield _rule("input", "always/spoofed-source", "drop", source_type="local", destination_type="local")
-    yield _rule("input", "always/loopback-destination", "drop", destination=["127.0.0.0/8", "::1/128"])
-    yield _rule("input", "always/invalid", "drop", ctstate=["invalid"])
-    yield _rule("input", "always/no-syn", "drop", protocol="tcp", ctstate=["new"], tcp_flags={"mask": ["syn"]})
+    yield from refuse_spoofed(settings, "input", source_type="local", destination_type="local")
+    loopback: Rule = {"destination": ["127.0.0.0/8", "::1/128"]}
+    no_syn: Rule = {"protocol": "tcp", "ctstate": ["new"], "tcp_flags": {"mask": ["syn"]}}
+    yield from refuse(settings, "input", "always/loopback-destination", "loopback", **loopback)
+    yield from refuse(settings, "input", "always/invalid", "invalid", ctstate=["invalid"])
+    yield from refuse(settings, "input", "always/no-syn", "no-syn", **no_syn)
 
 
 def _input_closed(composition: Composition, settings: Settings) -> Iterator[Rule]:
     """Let in what belongs to known flows, what the host needs to live, and what is accepted."""
     accepts = [accepted for accepted in composition.accepts if accepted.state == "in use"]
     if settings.live_flows == "end":
-        yield from _inbound_ending_rules(accepts, settings.default_verdict)
+        yield from _inbound_ending_rules(accepts, settings)
     yield from _known_flows("input")
     yield _rule("input", "always/neighbour-discovery", "accept", protocol="icmpv6", icmp_type=_DISCOVERY_INBOUND)
     yield _rule("input", "always/mld", "accept", protocol="icmpv6", icmp_type=["mld-listener-query"])
@@ -357,13 +367,13 @@ def _accept_rules(chain: str, accepted: Accepted, *, is_flow: bool = False) -> I
         yield _rule(chain, name, "accept", **_matches(reach, "source"), **conditions)
 
 
-def _inbound_ending_rules(accepts: Sequence[Accepted], verdict: str) -> Iterator[Rule]:
+def _inbound_ending_rules(accepts: Sequence[Accepted], settings: Settings) -> Iterator[Rule]:
     """Let flows that began elsewhere live until the accept expires that let them in, unless another one does."""
     found = inbound_lapses(accepts)
     for lapse in found:
         for name, reach in _named(f"accept/{lapse.origin}", lapse.reaches, several=len(lapse.reaches) > 1):
-            yield from _lapse_rules("input", name, lapse, _matches(reach, "source"), verdict)
+            yield from _lapse_rules("input", name, lapse, _matches(reach, "source"), settings)
     if any(lapse.is_shared for lapse in found):
         for accepted in accepts:
             yield from _accept_rules(_EXPIRED_INBOUND, accepted, is_flow=True)
-        yield _rule(_EXPIRED_INBOUND, "always/expired", verdict)
+        yield from deny(settings, _EXPIRED_INBOUND, "always/expired", _EXPIRED, base="input")

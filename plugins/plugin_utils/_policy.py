@@ -185,6 +185,19 @@ class Icmp:
 
 
 @dataclass(frozen=True)
+class Logging:
+    """What a host logs of what it denies: in which base chains, how many lines at most, and to whom.
+
+    ``group`` is an NFLOG group (None: the kernel's log); ``protocols`` tells whether each has a prefix of its own.
+    """
+
+    rate: str = "10/second"
+    group: int | None = None
+    chains: tuple[str, ...] = ("output", "forward")
+    protocols: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one host."""
 
@@ -201,6 +214,12 @@ class Settings:
     boot_failure: str = "closed"
     guard: bool = True
     icmp: Icmp = Icmp()
+    log: Logging | None = Logging()
+
+    @property
+    def is_audit(self) -> bool:
+        """Whether what the policy denies is logged and passes."""
+        return self.mode == "audit"
 
 
 @dataclass(frozen=True)

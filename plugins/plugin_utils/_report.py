@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.palisade.egress.plugins.module_utils._values import parse_time
@@ -18,7 +18,9 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Forbidden,
     Granted,
     Policy,
+    Probed,
     RateLimit,
+    Settings,
     Term,
     Waived,
 )
@@ -56,17 +58,37 @@ def _report(policy: Policy, lowered: Lowered, now: int) -> dict[str, Any]:
     return {
         "profiles": list(composition.profiles),
         "router": composition.is_router,
-        "settings": {name: getattr(policy.settings, name) for name in _SETTINGS},
+        "mode": policy.settings.mode,
+        "settings": _settings(policy.settings),
         **_grants(composition),
         "accepts": _accepts(policy),
         "not_in_use": _not_in_use(policy),
         "forbids": [_forbid(forbidden) for forbidden in composition.forbids],
         "waivers": [_waiver(waived) for forbidden in composition.forbids for waived in forbidden.waived],
-        "notices": [*composition.notices, *idle_notices(composition, lowered.ruleset, now)],
+        "notices": [*_audit(policy), *composition.notices, *idle_notices(composition, lowered.enforced, now)],
         "rules": lowered.rules,
         "chains": lowered.chains,
-        "probes": [plain for item in policy.probes for plain in encode(item)],
+        "probes": [plain for item in policy.probes if not _is_void(item, policy) for plain in encode(item)],
     }
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    """Return what the role goes by; audit ends no flows."""
+    kept = {"live_flows": "keep"} if settings.is_audit else {}
+    return {**{name: getattr(settings, name) for name in _SETTINGS}, **kept}
+
+
+def _audit(policy: Policy) -> Iterator[str]:
+    """Yield what is different in audit."""
+    if policy.settings.is_audit and policy.settings.state == "present":
+        yield "the host is in audit: what its policy denies is logged and passes"
+        for item in policy.probes:
+            if _is_void(item, policy):
+                yield f"the probe {item.origin} is not tried, as what it expects to be blocked passes in audit"
+
+
+def _is_void(item: Probed, policy: Policy) -> bool:
+    return policy.settings.is_audit and item.probe.expect == "blocked"
 
 
 def _grants(composition: Composition) -> dict[str, list[Any]]:

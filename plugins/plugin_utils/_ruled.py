@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
@@ -26,11 +26,20 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._ways import find_
 
 @dataclass(frozen=True)
 class Lowered:
-    """The rules and chains of a policy, as plain data and as the ruleset that they are."""
+    """The rules and chains of a policy, as plain data and as the ruleset that they are.
+
+    ``enforced`` is the ruleset as it is or, in audit, as it would be: what the policy says.
+    """
 
     rules: list[dict[str, Any]]
     chains: dict[str, dict[str, Any]]
     ruleset: Ruleset
+    enforced: Ruleset
+
+    @property
+    def is_audit(self) -> bool:
+        """Whether the host lets pass what its policy denies."""
+        return self.ruleset is not self.enforced
 
 
 @dataclass(frozen=True)
@@ -43,8 +52,8 @@ class Ruled:
 
     @property
     def rulesets(self) -> dict[str, Ruleset]:
-        """The ruleset of each managed host."""
-        return {host: lowered.ruleset for host, lowered in self.lowered.items()}
+        """The ruleset of each managed host, as its policy says: audit changes nothing about what is proven."""
+        return {host: lowered.enforced for host, lowered in self.lowered.items()}
 
 
 def rule(
@@ -63,7 +72,7 @@ def rule(
     for policy in policies.values():
         key = (id(policy.composition), policy.settings)
         if key not in shared:
-            shared[key] = Lowered(*lower_to_ruleset(policy))
+            shared[key] = _lower(policy)
     ruled = Ruled(
         fleet, policies, {name: shared[id(policy.composition), policy.settings] for name, policy in policies.items()}
     )
@@ -73,3 +82,11 @@ def rule(
     if prove:
         check_probes(policies, ruled.rulesets, parse_time(fleet.now))
     return ruled
+
+
+def _lower(policy: Policy) -> Lowered:
+    rules, chains, ruleset = lower_to_ruleset(policy)
+    if not policy.settings.is_audit or policy.settings.state == "absent":
+        return Lowered(rules, chains, ruleset, ruleset)
+    enforced = replace(policy, settings=replace(policy.settings, mode="enforce"))
+    return Lowered(rules, chains, ruleset, lower_to_ruleset(enforced)[2])

@@ -42,6 +42,7 @@ HOST: Mapping[str, Any] = {
     "generations": 5,
     "boot_failure": "closed",
     "guard": True,
+    "log": {"rate": "10/second", "group": None, "chains": ["output", "forward"], "protocols": False},
 }
 DEFAULTS = {**FLEET, **HOST}
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")

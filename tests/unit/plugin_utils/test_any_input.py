@@ -49,6 +49,9 @@ WORDS = [
     "2027-01-31T00:00:00Z",
     "off",
     "drop",
+    "output",
+    "input",
+    "audit",
     "base",
     "web/smtp",
     "2026-12-31T00:00:00Z",
@@ -90,6 +93,8 @@ KEYS = [
     "rate",
     "burst",
     "per",
+    "chains",
+    "protocols",
     "resolvers",
     "time_servers",
     "relays",
@@ -158,6 +163,15 @@ PROBE = st.fixed_dictionaries(
         **{key: st.one_of(WORD, YAML) for key in ("name", "query")},
     },
 )
+LOG = st.fixed_dictionaries(
+    {},
+    optional={
+        "rate": st.one_of(st.just("20/minute"), YAML),
+        "group": st.one_of(st.integers(-1, 65536), YAML),
+        "chains": st.one_of(st.lists(st.sampled_from(["output", "input", "forward"])), YAML),
+        "protocols": st.one_of(st.booleans(), YAML),
+    },
+)
 SHAPED = st.one_of(
     st.lists(GRANT, max_size=3),
     st.lists(ON_THE_SPOT, max_size=3),
@@ -211,11 +225,17 @@ def test_any_value_compiles_or_is_a_policy_error(variable: str, value: Any, targ
             assert not policy["probes"] or decode_probes(policy["probes"])
 
 
-@given(st.lists(ACCEPT, max_size=3), st.sampled_from(["drop", "reject"]))
-def test_any_accept_compiles_where_input_is_closed_or_is_a_policy_error(value: Any, verdict: str) -> None:
-    settings = {"egress_firewall_input": "closed", "egress_firewall_default_verdict": verdict}
+@given(st.lists(ACCEPT, max_size=3), st.sampled_from(["drop", "reject"]), st.sampled_from(["enforce", "audit"]))
+def test_any_accept_compiles_where_input_is_closed_or_is_a_policy_error(value: Any, verdict: str, mode: str) -> None:
+    closed = {"egress_firewall_input": "closed", "egress_firewall_mode": mode}
     with suppress(PolicyError):
-        changed("all", {"egress_firewall_accept__web": value, **settings})
+        changed("all", {"egress_firewall_accept__web": value, "egress_firewall_default_verdict": verdict, **closed})
+
+
+@given(LOG, st.sampled_from(["enforce", "audit"]), st.sampled_from(["all", "web", "web1"]))
+def test_any_log_compiles_or_is_a_policy_error(log: Any, mode: str, target: str) -> None:
+    with suppress(PolicyError):
+        changed(target, {"egress_firewall_log": log, "egress_firewall_mode": mode})
 
 
 @given(st.sampled_from(CONNECTION), st.one_of(YAML, ARGUMENTS), st.sampled_from(["all", "web", "web1"]))

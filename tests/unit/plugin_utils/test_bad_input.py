@@ -269,8 +269,24 @@ web1 | icmp            | {out: [[echo-request]]}                    | icmp.out[0
 web1 | backend         | pf                                         | backend on host web1               | 'pf' is not possible here | auto or nftables or iptables
 web1 | state           | false                                      | state on host web1                 | false is not possible here | present or absent
 web1 | live_flows      | kill                                       | live_flows on host web1            | 'kill' is not possible here | end or keep
+# Logging
+web1 | log             | true                                       | log on host web1                   | true stands where a mapping belongs | or false for none
+web1 | log             | ~                                          | log on host web1                   | nothing (null) stands where a mapping belongs | or false for none
+web1 | log             | 10/second                                  | log on host web1                   | '10/second' stands where a mapping belongs | {rate: 10/second
+web1 | log             | {rat: 10/second}                           | log on host web1                   | unknown key 'rat' | Did you mean 'rate'?
+web1 | log             | {prefix: denied}                           | log on host web1                   | unknown key 'prefix' | Write it like {rate: 10/second
+web1 | log             | {rate: 10}                                 | log.rate on host web1              | is not a rate | 20/second
+web1 | log             | {rate: ~}                                  | log.rate on host web1              | is not a rate | 20/second
+web1 | log             | {rate: 10/fortnight}                       | log.rate on host web1              | is not a rate | 20/second
+web1 | log             | {group: 65536}                             | log.group on host web1             | a number stands where a number belongs | from 0 to 65535
+web1 | log             | {group: true}                              | log.group on host web1             | true stands where a number belongs | from 0 to 65535
+web1 | log             | {chains: output}                           | log.chains on host web1            | 'output' stands where a list belongs | [output, forward]
+web1 | log             | {chains: []}                               | log.chains on host web1            | an empty list | egress_firewall_log: false
+web1 | log             | {chains: [ouput]}                          | log.chains[0] on host web1         | 'ouput' is not possible here | Did you mean 'output'?
+web1 | log             | {chains: [prerouting]}                     | log.chains[0] on host web1         | 'prerouting' is not possible here | output or input or forward
+web1 | log             | {protocols: [tcp]}                         | log.protocols on host web1         | a list stands where true or false belongs | without quotes
+web1 | logs            | {}                                         | logs on host web1                  | unknown variable | Did you mean 'egress_firewall_log'?
 # Not there yet
-web1 | mode            | audit                                      | mode on host web1                  | 'audit' is not supported by this version | Take it out
 web1 | backend         | iptables                                   | backend on host web1               | 'iptables' is not supported by this version | Take it out
 web1 | router          | {inside: {eth1: [198.51.100.0/24]}}        | router on host web1                | a border policy is not supported | Take it out
 all  | profiles        | {container_host: {groups: [web]}}          | profiles.container_host            | the profile container_host is not supported | Take it out
@@ -360,6 +376,13 @@ all  | allow__all      | [{service: ftp, to: any}]                  | allow__all
 def cases() -> list[tuple[str, ...]]:
     lines = (line for line in TABLE.strip().splitlines() if not line.startswith("#"))
     return [tuple(cell.strip() for cell in line.split(" | ")) for line in lines]
+
+
+# What an audit must not do: let pass what it does not log.
+@pytest.mark.parametrize("log", [False, {"chains": ["output", "input"]}, {"chains": ["forward"]}], ids=str)
+def test_an_audit_must_log(log: object) -> None:
+    with pytest.raises(PolicyError, match="egress_firewall_log on host web1: egress_firewall_mode is audit"):
+        changed("web1", {"egress_firewall_mode": "audit", "egress_firewall_log": log})
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case[1]}={case[2]}"[:60])

@@ -44,7 +44,7 @@ def test_order_of_a_mail_server() -> None:
     policy = compiled("mail1", {})
     forbids = ["forbid/mail/ftp", "forbid/mail/dns/udp", "forbid/mail/dns/tcp"]
     grants = ["mail/smtp", "mail/submission", "mail/smtps"]
-    assert names(policy, "output") == [*ALWAYS, *forbids, *ECHO, *grants]
+    assert names(policy, "output") == [*ALWAYS, *forbids, *ECHO, *grants, "always/log"]
     assert names(policy, "input") == INPUT
     assert policy["chains"] == {
         "output": {"default": "drop"},
