@@ -57,10 +57,11 @@ RETURN = r"""
 changes:
   description:
     - What changes, those hosts together for which the same does.
-    - C(state) is V(changed), V(new) (not managed before), V(gone) (no longer managed) or V(removed) (its rules are to
-      go).
+    - C(state) is V(changed), V(new) (not managed before), V(new in audit), V(gone) (no longer managed), V(removed) (its
+      rules are to go), V(audited) (audit begins) or V(enforced) (audit ends).
     - C(flows) are as the filter P(palisade.egress.egress_compare#filter) returns them. Those of a new host are what it
-      may reach.
+      may reach. Those of a host that is in audit before and after are what its policy says, though nothing is stopped;
+      where audit begins or ends, they are what really passes.
   returned: success
   type: list
   elements: dict

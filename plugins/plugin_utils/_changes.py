@@ -24,7 +24,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._packets import (
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Fleet, Host, Settings
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place
-from ansible_collections.palisade.egress.plugins.plugin_utils._ruled import Ruled
+from ansible_collections.palisade.egress.plugins.plugin_utils._ruled import Lowered, Ruled
 from ansible_collections.palisade.egress.plugins.plugin_utils._terms import read_terms
 from ansible_collections.palisade.egress.plugins.plugin_utils._words import Known, tell
 
@@ -38,8 +38,11 @@ _WORDS = {
 _STATES = {
     "changed": "",
     "new": "new: fenced in from now on, and may reach",
+    "new in audit": "new: in audit from now on, where nothing is stopped; its policy lets it reach",
     "gone": "no longer managed: its rules stay until somebody removes them",
     "removed": "its rules are removed: everything passes",
+    "audited": "in audit from now on: what its policy denies is logged and passes",
+    "enforced": "no longer in audit: what its policy denies is stopped from now on",
 }
 
 
@@ -50,8 +53,8 @@ def changes(before: Ruled, after: Ruled) -> dict[str, Any]:
     groups: dict[str, dict[str, Any]] = {}
     unchanged = 0
     for host in dict.fromkeys((*before.lowered, *after.lowered)):
-        old, new = (ruled.lowered[host].ruleset if host in ruled.lowered else None for ruled in (before, after))
-        state = _state(old, new)
+        state = _state(before.lowered.get(host), after.lowered.get(host))
+        old, new = (_view(ruled.lowered.get(host), state) for ruled in (before, after))
         key = (state, id(old), id(new))
         if key not in cache:
             cache[key] = _flows(old, new, now, known)
@@ -64,13 +67,24 @@ def changes(before: Ruled, after: Ruled) -> dict[str, Any]:
     return {"changes": found, "unchanged": unchanged, "text": "\n".join(_text(found, unchanged))}
 
 
-def _state(old: Ruleset | None, new: Ruleset | None) -> str:
+def _state(old: Lowered | None, new: Lowered | None) -> str:
     """Return what happens to a host."""
     if new is None:
         return "gone"
     if old is None:
-        return "new"
-    return "removed" if old.chains and not new.chains else "changed"
+        return "new in audit" if new.is_audit else "new"
+    if old.ruleset.chains and not new.ruleset.chains:
+        return "removed"
+    if new.is_audit == old.is_audit:
+        return "changed"
+    return "audited" if new.is_audit else "enforced"
+
+
+def _view(lowered: Lowered | None, state: str) -> Ruleset | None:
+    """Return the ruleset to compare: what the policy says or, where audit begins or ends, what really passes."""
+    if lowered is None:
+        return None
+    return lowered.ruleset if state in ("audited", "enforced") else lowered.enforced
 
 
 def _flows(old: Ruleset | None, new: Ruleset | None, now: int, known: Known) -> list[dict[str, Any]]:

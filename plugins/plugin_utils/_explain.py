@@ -60,6 +60,9 @@ def explain(inventory: Inventory, source: Any, to: Any, service: Any) -> dict[st
     reasons = [_reason(ruled, prover, question, outcome, regions) for outcome, regions in answers]
     title = f"{question.host.name} → {question.to}, {question.service.name}: {whole}"
     text = [title, *(f"  {reason['text']}" for reason in reasons)]
+    lowered = ruled.lowered.get(question.host.name)
+    if lowered and lowered.is_audit and False in accepted:
+        text += ["  The host is in audit: what is denied is logged, and passes all the same."]
     if remedies:
         text += ["To allow it, write into the inventory, for instance in the variables of this host:"]
         text += [f"  {line}" for line in remedies]
@@ -133,7 +136,7 @@ def _remedies(ruled: Ruled, prover: Prover, question: _Question) -> list[str]:
     waived: dict[str, None] = {}
     gone: frozenset[tuple[str, str]] = frozenset()
     known = sources(ruled.policies[question.host.name].composition)
-    ruleset = ruled.lowered[question.host.name].ruleset
+    ruleset = ruled.lowered[question.host.name].enforced
     while True:
         stops = [o for o, _r in _outcomes(prover, question, gone) if not o.accepts]
         forbids = [found for o in stops if (found := _forbid_of(o.rule, known)) and found.origin not in waived]
