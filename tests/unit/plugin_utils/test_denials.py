@@ -162,6 +162,11 @@ POLICIES: dict[str, dict[str, Any]] = {
         "allow__web": [SMTP],
         "waivers__web": [WAIVER, {**WAIVER, "expires": LATER}],
     },
+    "waived and ending, by protocol": {
+        "log": {"protocols": True},
+        "allow__web": [SMTP, {"service": "any", "to": "any", "expires": SOON}],
+        "waivers__web": [WAIVER, {**WAIVER, "expires": LATER}],
+    },
     "ending": {
         "allow__web": [
             {"service": "ssh", "to": "any", "expires": SOON},
