@@ -65,6 +65,11 @@ _DHCP = {"ipv4": (68, 67), "ipv6": (546, 547)}
 # A host sends these before an address is its own (RFC 4862, RFC 3810).
 _FROM_UNSPECIFIED = ["nd-neighbor-solicit", "nd-router-solicit", "mld-listener-report", "mld2-listener-report"]
 _DISCOVERY = ["nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert"]
+# What tells about a flow that it fails. Conntrack counts a redirect as related, too.
+_ERRORS = {
+    "icmp": ["destination-unreachable", "time-exceeded", "parameter-problem"],
+    "icmpv6": ["destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem"],
+}
 # What neighbours and routers ask and tell. Redirects are not among it: whoever may send them takes over a route.
 _DISCOVERY_INBOUND = ["nd-neighbor-solicit", "nd-neighbor-advert", "nd-router-advert"]
 _MLD = ["mld-listener-query", "mld-listener-report", "mld-listener-done", "mld2-listener-report"]
@@ -104,7 +109,9 @@ def _output(composition: Composition, settings: Settings) -> Iterator[Rule]:
     yield from refuse_spoofed(settings, "output", source_type="not:local")
     if settings.live_flows == "end":
         yield from _ending_rules(composition, used, settings, chains)
-    yield from _known_flows("output")
+    yield _rule("output", "always/established", "accept", ctstate=["established"])
+    for protocol in ICMP:
+        yield _rule("output", f"always/related-{protocol}", "accept", protocol=protocol, ctstate=["related"])
     yield from refuse(settings, "output", "always/invalid", "invalid", ctstate=["invalid"])
     yield _rule("output", "always/neighbour-discovery", "accept", protocol="icmpv6", icmp_type=_DISCOVERY)
     yield _rule("output", "always/mld", "accept", protocol="icmpv6", icmp_type=_MLD)
@@ -119,13 +126,6 @@ def _output(composition: Composition, settings: Settings) -> Iterator[Rule]:
 
 def _used(composition: Composition) -> list[Granted]:
     return [granted for granted in composition.grants if granted.state in ("in use", "cut")]
-
-
-def _known_flows(chain: str) -> Iterator[Rule]:
-    """Let flows that have begun go on. Of what is related to them, only errors: helpers would open more."""
-    yield _rule(chain, "always/established", "accept", ctstate=["established"])
-    for protocol in ICMP:
-        yield _rule(chain, f"always/related-{protocol}", "accept", protocol=protocol, ctstate=["related"])
 
 
 def _unspecified_source(used: Iterable[Granted]) -> Iterator[Rule]:
@@ -326,7 +326,10 @@ def _input_closed(composition: Composition, settings: Settings) -> Iterator[Rule
     accepts = [accepted for accepted in composition.accepts if accepted.state == "in use"]
     if settings.live_flows == "end":
         yield from _inbound_ending_rules(accepts, settings)
-    yield from _known_flows("input")
+    yield _rule("input", "always/established", "accept", ctstate=["established"])
+    for protocol, errors in _ERRORS.items():
+        name = f"always/related-{protocol}"
+        yield _rule("input", name, "accept", protocol=protocol, icmp_type=errors, ctstate=["related"])
     yield _rule("input", "always/neighbour-discovery", "accept", protocol="icmpv6", icmp_type=_DISCOVERY_INBOUND)
     yield _rule("input", "always/mld", "accept", protocol="icmpv6", icmp_type=["mld-listener-query"])
     yield _rule("input", "always/igmp", "accept", protocol="igmp")

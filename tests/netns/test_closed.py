@@ -250,6 +250,39 @@ def path(link: Link) -> Iterator[Namespace]:
         yield beyond
 
 
+# What the router says that the route leads through: what went from port 5000 to 7000 is to go by somebody else.
+REDIRECT = f"""
+there, here, other, to = (socket.inet_aton(a) for a in ("{THERE}", "{HERE}", "{OTHER}", "203.0.113.2"))
+quoted = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 1, 0, 64, 17, 0, here, to) + struct.pack("!HHHH", 5000, 7000, 8, 0)
+rest = other + quoted
+words = struct.unpack(f"!{{len(rest) // 2}}H", rest)
+total = sum(words) + 0x0501
+while total >> 16:
+    total = (total & 0xFFFF) + (total >> 16)
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+s.bind(("{THERE}", 0))
+s.sendto(struct.pack("!BBH", 5, 1, ~total & 0xFFFF) + rest, ("{HERE}", 0))
+"""
+SEND = """
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 5000))
+s.sendto(b"x", ("203.0.113.2", 7000))
+print("up", flush=True)
+s.recv(9)
+"""
+
+
+def test_nobody_redirects_a_route(wire: Link, path: Namespace) -> None:
+    for device in ("all", "wire"):
+        wire.here.must(f"sysctl -qw net.ipv4.conf.{device}.accept_redirects=1")
+    for mode, by in (("closed", THERE), ("guard", OTHER)):
+        apply(wire, input=mode, allow__here=[{"service": UDP, "to": "beyond"}])
+        assert pings(wire.here, OTHER)  # the kernel follows a redirect to a neighbour that it knows
+        with wire.background(wire.here, SEND):
+            assert python(wire.there, REDIRECT) == ""
+        assert f"via {by} " in wire.here.must("ip route get 203.0.113.2")
+
+
 @pytest.mark.parametrize(
     ("to", "family", "rule"),
     [
@@ -260,9 +293,9 @@ def path(link: Link) -> Iterator[Namespace]:
 )
 def test_the_mtu_of_a_path_is_learnt(link: Link, path: Namespace, to: str, family: str, rule: str) -> None:
     hear = f"s = socket.create_server(('{to}', 7000), family=socket.{family}); print('up', flush=True)\n"
-    hear += "c = s.accept()[0]; c.settimeout(2)\n"
+    hear += "s.settimeout(9); c = s.accept()[0]; c.settimeout(2)\n"
     hear += "c.makefile('rb').read(100000); print('whole')"
-    send = f"s = socket.create_connection(('{to}', 7000), timeout=2); s.sendall(bytes(100000)); time.sleep(2)"
+    send = f"s = socket.create_connection(('{to}', 7000), timeout=9); s.sendall(bytes(100000)); time.sleep(2)"
     for without, arrived in ([rule], ""), ([], "whole"):
         apply(link, *without, allow__here=[{"service": TCP, "to": "beyond"}])
         with link.background(path, hear) as listener:
