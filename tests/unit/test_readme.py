@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -33,7 +34,9 @@ def write_inventory(directory: Path) -> None:
 
 def run(tmp_path: Path, *arguments: str) -> str:
     command = ["ansible-playbook", "-i", str(tmp_path / "inventory"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    # As a shell would: it tells where it is.
+    environment = {**os.environ, "PWD": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -58,3 +61,4 @@ def test_the_questions_are_answered(tmp_path: Path) -> None:
     for line in lines:
         words = line.replace("../main/inventory", "main/inventory").split()
         assert run(tmp_path, *words[words.index("inventory") + 1 :])
+    assert (tmp_path / "plan.json").exists()
