@@ -242,6 +242,9 @@ def _locked() -> TextIO:
             except BlockingIOError:
                 pass
             lock.close()
+        except FileNotFoundError:
+            # Whoever had the lock has just left nothing, and the directory went with it.
+            continue
         except OSError as error:
             raise KernelError("egress_rule", f"no lock can be taken ({error})", "make room in /run") from error
         time.sleep(0.05)
