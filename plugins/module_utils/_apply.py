@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from time import time
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, List, Optional
 
 from ansible_collections.palisade.egress.plugins.module_utils import (
-    _boot,
     _connections,
     _console,
     _persistence,
@@ -21,7 +19,6 @@ from ansible_collections.palisade.egress.plugins.module_utils._codec import deco
 from ansible_collections.palisade.egress.plugins.module_utils._describe import describe
 from ansible_collections.palisade.egress.plugins.module_utils._errors import (
     EgressError,
-    KernelError,
     NotRestoredError,
     ProbeError,
     RuleError,
@@ -30,10 +27,9 @@ from ansible_collections.palisade.egress.plugins.module_utils._guard import chec
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._module import backend_of, runner
 from ansible_collections.palisade.egress.plugins.module_utils._owners import resolve_owners
-from ansible_collections.palisade.egress.plugins.module_utils._plan import Change
 from ansible_collections.palisade.egress.plugins.module_utils._probe import failure_of, run_probes
 from ansible_collections.palisade.egress.plugins.module_utils._probe_codec import Probe, decode_probes
-from ansible_collections.palisade.egress.plugins.module_utils._run import Run
+from ansible_collections.palisade.egress.plugins.module_utils._saving import Saving
 from ansible_collections.palisade.egress.plugins.module_utils._transaction import Outcome, converge
 
 
@@ -60,7 +56,7 @@ def apply_rules(module: Any) -> Dict[str, Any]:
 def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
     """Change what differs; with a token, only for as long as the watchdog waits to be told to let it stand."""
     wanted = _wanted(module.params)
-    saving = _Saving(module, wanted)
+    saving = Saving(module, wanted)
     outcome = _converge(module, wanted, saving, midstream=module.params["midstream"] == "on_first_apply", token=token)
     pending = bool(token and outcome.plan)
     judging = None if pending or outcome.midstream or not outcome.plan else outcome.wanted
@@ -96,7 +92,7 @@ def _confirm(module: Any, token: str, probes: List[Probe]) -> Dict[str, Any]:
     _watchdog.check_pending(token)
     result = _watchdog.noted_result(token)
     wanted = _wanted(module.params)
-    saving = _Saving(module, wanted)
+    saving = Saving(module, wanted)
     try:
         # Takes the rule away that let connections in midstream pass.
         _converge(module, wanted, saving, midstream=False, token=None)
@@ -113,7 +109,7 @@ def _confirm(module: Any, token: str, probes: List[Probe]) -> Dict[str, Any]:
     return {**result, "midstream": False, "pending": False, "flows_ended": ended}
 
 
-def _make_it_last(module: Any, saving: _Saving, judging: Optional[Ruleset], *, kernel_changed: bool) -> int:
+def _make_it_last(module: Any, saving: Saving, judging: Optional[Ruleset], *, kernel_changed: bool) -> int:
     """End the flows that these rules deny, return how many, and save the rules; neither waits for the other.
 
     The next run, which finds the rules in place, would do without the first.
@@ -152,7 +148,7 @@ def _told_again(error: EgressError, probes: List[Probe]) -> EgressError:
 
 
 def _converge(
-    module: Any, wanted: Optional[Ruleset], saving: _Saving, *, midstream: bool, token: Optional[str]
+    module: Any, wanted: Optional[Ruleset], saving: Saving, *, midstream: bool, token: Optional[str]
 ) -> Outcome:
     backend = backend_of(module)
 
@@ -179,69 +175,6 @@ def _converge(
         if token is not None:
             _watchdog.call_off(runner(module), token)
         raise
-
-
-class _Saving:
-    """What is to be done so that the next boot loads the rules: first what can fail, then what makes it count."""
-
-    def __init__(self, module: Any, wanted: Optional[Ruleset]) -> None:
-        self._module = module
-        self._persist = module.params["persist"]
-        self._text = backend_of(module).saved_form(wanted) if wanted is not None and self._persist else None
-        self.plan = tuple(self._changes()) if self._persist else ()
-        if self.plan:
-            _boot.check_systemd()
-        self._is_prepared = False
-
-    def _changes(self) -> Iterator[Change]:
-        saved, is_there = _persistence.saved(), _boot.present()
-        if self._text is None:
-            yield from [Change("boot unit", "removed")] if is_there else []
-            yield from [Change("saved rules", "removed")] if saved is not None else []
-            return
-        if self._text != saved:
-            yield Change("saved rules", "changed" if saved else "added")
-        if _boot.outdated(self._module.params["boot_failure"]):
-            yield Change("boot unit", "changed" if is_there else "added")
-
-    def prepare(self) -> None:
-        """Write what is to be saved, as the disk may refuse."""
-        if self._text is not None and self._has("saved rules") and not self._is_prepared:
-            params = self._module.params
-            _persistence.prepare(self._text, {"rules": params["rules"], "chains": params["chains"]})
-            self._is_prepared = True
-
-    def carry_out(self, *, kernel_changed: bool) -> None:
-        """Make it count, as the rules stand."""
-        run = runner(self._module)
-        if self._persist and self._text is None:
-            _boot.remove(run)
-            _persistence.forget()
-        elif self._persist:
-            self.prepare()
-            if self.plan or kernel_changed:
-                _boot.begin()
-                self._save(run)
-                _boot.remember(run)
-                _boot.finish()
-        elif kernel_changed and _boot.present():
-            # Until something else changes them, these rules are what there has to be, without saving, too.
-            _boot.remember(run)
-
-    def _save(self, run: Run) -> None:
-        try:
-            if self._has("saved rules"):
-                _persistence.commit(self._module.params["generations"])
-            if self._has("boot unit"):
-                _boot.install(run, self._module.params["boot_failure"])
-        except KernelError:
-            # Else the timer would soon find other rules than it knows, and load those that were saved before.
-            with suppress(KernelError):
-                _boot.remember(run)
-            raise
-
-    def _has(self, what: str) -> bool:
-        return any(change.what == what for change in self.plan)
 
 
 def _wanted(params: Dict[str, Any]) -> Optional[Ruleset]:
