@@ -16,6 +16,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import 
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Fleet, Part, Term
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     Place,
+    demand,
     kind,
     read_by,
     read_choice,
@@ -75,9 +76,7 @@ def vocabulary(fleet: Fleet) -> Vocabulary:
 
 def _read_assertion(value: Any, place: Place, fleet: Fleet) -> Assertion:
     options = read_mapping(value, place, keys=_KEYS, example=EXAMPLE)
-    for key in ("from", "to", "expect"):
-        if key not in options:
-            place.fail(f"the assertion has no '{key}'", f"Write it like {EXAMPLE}")
+    demand(options, place, ("from", "to", "expect"), of="assertion", example=EXAMPLE)
     words = vocabulary(fleet)
     owners = {
         key: _read_words(options[key], place.key(key), option) for key, option in _OWNERS.items() if key in options

@@ -28,6 +28,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
 from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, PROFILES, REFUSED
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     Place,
+    demand,
     nearest,
     read_by,
     read_choice,
@@ -90,9 +91,7 @@ def read_grants(value: Any, place: Place, label: str, language: Language) -> tup
 
 def _read_grant(value: Any, place: Place, label: str, language: Language) -> Grant:
     options = read_mapping(value, place, keys=_GRANT_KEYS, example=GRANT)
-    for key in ("service", "to"):
-        if key not in options:
-            place.fail(f"the grant has no '{key}'", f"Write it like {GRANT}")
+    demand(options, place, ("service", "to"), of="grant", example=GRANT)
     if "containers" in options:
         refuse(place.key("containers"), "a grant to containers")
     grant = Grant(
@@ -120,9 +119,7 @@ def read_accepts(value: Any, place: Place, label: str, language: Language) -> tu
 
 def _read_accept(value: Any, place: Place, label: str, language: Language) -> Accept:
     options = read_mapping(value, place, keys=_ACCEPT_KEYS, example=ACCEPT)
-    for key in ("service", "from"):
-        if key not in options:
-            place.fail(f"the accept has no '{key}'", f"Write it like {ACCEPT}")
+    demand(options, place, ("service", "from"), of="accept", example=ACCEPT)
     accept = Accept(
         place,
         label,
@@ -191,8 +188,7 @@ def _read_forbid(value: Any, place: Place, label: str, language: Language) -> Fo
         service = find_service(value, place, language.services)
         return Forbid(place, label, service.name, service, _ANY)
     options = read_mapping(value, place, keys=_FORBID_KEYS, example=FORBID)
-    if "service" not in options:
-        place.fail("the forbid has no 'service'", f"Write it like {FORBID}")
+    demand(options, place, ("service",), of="forbid", example=FORBID)
     service = find_service(options["service"], place.key("service"), language.services)
     name = read_name(options["name"], place.key("name")) if "name" in options else service.name
     to, without = (
@@ -210,9 +206,7 @@ def read_waivers(value: Any, place: Place, label: str, language: Language, bound
 
 def _read_waiver(value: Any, place: Place, label: str, language: Language, bound: Bound) -> Waiver:
     options = read_mapping(value, place, keys=_WAIVER_KEYS, example=WAIVER)
-    for key in _WAIVER_KEYS:
-        if key not in options:
-            place.fail(f"the waiver has no '{key}'", f"Write it like {WAIVER}")
+    demand(options, place, _WAIVER_KEYS, of="waiver", example=WAIVER)
     expires = _read_time(options["expires"], place.key("expires"))
     if expires > bound.latest:
         what = f"{expires} is more than {bound.days} days ahead, and a waiver is not for ever"
@@ -238,9 +232,7 @@ def read_probes(value: Any, place: Place, label: str, language: Language) -> tup
 
 def _read_probe(value: Any, place: Place, label: str, language: Language) -> Probe:
     options = read_mapping(value, place, keys=_PROBE_KEYS, example=PROBE)
-    for key in ("service", "to"):
-        if key not in options:
-            place.fail(f"the probe has no '{key}'", f"Write it like {PROBE}")
+    demand(options, place, ("service", "to"), of="probe", example=PROBE)
     service = find_service(options["service"], place.key("service"), language.services)
     known = ways(service)
     if not known:

@@ -26,6 +26,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._values import (
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     Place,
+    demand,
     read_by,
     read_choice,
     read_list,
@@ -70,9 +71,7 @@ def read_ruleset(value: Any, place: Place) -> Ruleset:
 def read_packet(value: Any, place: Place) -> Packet:
     """Return a packet; what is not said is as in a packet that begins a flow from a host's own address."""
     options = read_mapping(value, place, keys=_KEYS, example=_EXAMPLE)
-    for key in ("from", "to", "protocol"):
-        if key not in options:
-            place.fail(f"the packet has no '{key}'", f"Write it like {_EXAMPLE}")
+    demand(options, place, ("from", "to", "protocol"), of="packet", example=_EXAMPLE)
     chain = read_choice(options.get("chain", "output"), place.key("chain"), BASE_CHAINS)
     source, destination = (_read_address(options[key], place.key(key)) for key in ("from", "to"))
     if source[0] != destination[0]:

@@ -100,6 +100,13 @@ def read_mapping(value: Any, place: Place, *, keys: Collection[str] = (), exampl
     return value
 
 
+def demand(options: Mapping[str, Any], place: Place, keys: Iterable[str], *, of: str, example: str) -> None:
+    """Refuse a mapping that lacks one of these keys; ``of`` says what it is."""
+    for key in keys:
+        if key not in options:
+            place.fail(f"the {of} has no '{key}'", f"Write it like {example}")
+
+
 def read_list(value: Any, place: Place, *, example: str) -> list[Any]:
     """Return a list, perhaps empty."""
     if not isinstance(value, list):
