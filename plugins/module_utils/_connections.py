@@ -212,14 +212,26 @@ def _is_loopback(family: str, address: int) -> bool:
 
 
 def _flow(family: int, attributes: Attributes) -> Optional[Flow]:
-    original = _attributes(attributes[TUPLE_ORIGINAL])
-    ip, proto = _attributes(original[TUPLE_IP]), _attributes(original[TUPLE_PROTO])
-    protocol = PORTED.get(proto[1][0])
-    if protocol is None or family not in FAMILIES:
+    if family not in FAMILIES:
         return None
-    source, destination = (ip[1], ip[2]) if family == socket.AF_INET else (ip[3], ip[4])
-    ports = (int.from_bytes(proto[2], "big"), int.from_bytes(proto[3], "big"))
-    return Flow(FAMILIES[family], protocol, int.from_bytes(source, "big"), int.from_bytes(destination, "big"), *ports)
+    protocol, source, to = _ends(family, attributes[TUPLE_ORIGINAL])
+    if protocol not in PORTED:
+        return None
+    # Answers come from where it really arrived.
+    _protocol, arrived, _to = _ends(family, attributes[TUPLE_REPLY])
+    translated = arrived if arrived != to else None
+    return Flow(FAMILIES[family], PORTED[protocol], source[0], to[0], source[1], to[1], translated)
+
+
+def _ends(family: int, data: bytes) -> Tuple[int, Tuple[int, int], Tuple[int, int]]:
+    """Return the protocol of a tuple, and its two ends by address and port (0 where the protocol has none)."""
+    found = _attributes(data)
+    ip, proto = _attributes(found[TUPLE_IP]), _attributes(found[TUPLE_PROTO])
+    first = 1 if family == socket.AF_INET else 3
+    source, to = (
+        (int.from_bytes(ip[first + end], "big"), int.from_bytes(proto.get(2 + end, b""), "big")) for end in (0, 1)
+    )
+    return proto[1][0], source, to
 
 
 def _tuple(flow: Flow) -> Tuple[bytes, bytes]:

@@ -11,7 +11,7 @@ flows that could not begin any more have to be found, by evaluating the packet t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, FrozenSet, Iterable, Iterator, Tuple
+from typing import Any, FrozenSet, Iterable, Iterator, Optional, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._evaluate import Packet, either, evaluate
 from ansible_collections.palisade.egress.plugins.module_utils._model import Limit, Rule, Ruleset
@@ -22,7 +22,10 @@ _UNKNOWN = Limit(1, "second", 1, "none", "under")
 
 @dataclass(frozen=True)
 class Flow:
-    """A flow as conntrack keeps it: by the packet that it began with. Addresses are integers."""
+    """A flow as conntrack keeps it: by the packet that it began with. Addresses are integers.
+
+    ``translated`` is the address and port that somebody sends it to instead of its destination.
+    """
 
     family: str
     protocol: str
@@ -30,6 +33,12 @@ class Flow:
     destination: int
     source_port: int
     destination_port: int
+    translated: Optional[Tuple[int, int]] = None
+
+    @property
+    def target(self) -> Tuple[int, int]:
+        """The address and port that it arrives at; chains that filter see these."""
+        return self.translated or (self.destination, self.destination_port)
 
     def reversed(self) -> Flow:
         """Return the flow as it would be, had the other end begun."""
@@ -37,14 +46,15 @@ class Flow:
 
     def packet(self, chain: str, **fields: Any) -> Packet:
         """Return a packet of it as a base chain sees it; ``fields`` are what else is known."""
+        address, port = self.target
         return Packet(
             chain=chain,
             family=self.family,
             source=self.source,
-            destination=self.destination,
+            destination=address,
             protocol=self.protocol,
             source_port=self.source_port,
-            destination_port=self.destination_port,
+            destination_port=port,
             **fields,
         )
 
@@ -90,7 +100,7 @@ def denied_flows(
     listening = frozenset(socket.port for socket in sockets if socket.is_listener)
     rules = doubtful(ruleset)
     for flow in flows:
-        from_here, to_here = (flow.family, flow.source) in own, (flow.family, flow.destination) in own
+        from_here, to_here = (flow.family, flow.source) in own, (flow.family, flow.target[0]) in own
         began = flow
         if from_here and not to_here and flow.protocol == "tcp" and flow.source_port in listening:
             began, from_here, to_here = flow.reversed(), False, True

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.palisade.egress.plugins.plugin_utils._behind import Borders
 from ansible_collections.palisade.egress.plugins.plugin_utils._compose import compose
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import DEMANDED, Members, Networks
@@ -33,18 +34,25 @@ class _Compiler:
         self._fleet = fleet
         self._views = Views(fleet)
         self._compositions: dict[tuple[tuple[str, ...], ...], Composition] = {}
+        self._borders = Borders(fleet, self._composition)
 
     def policy(self, host: Host) -> Policy:
         """Return the policy of one host; one that is to have none left needs no sound one."""
         if host.settings.state == "absent":
             return Policy(host.name, host.settings, Composition(host.profiles))
+        composition = self._composition(host)
+        probes = without_own(composition.probes, host.addresses)
+        border = self._borders.of(host, host.router, self._views.of(host)) if host.router else None
+        return Policy(host.name, host.settings, composition, probes, border)
+
+    def _composition(self, host: Host) -> Composition:
+        """Return what a host has in common with others; it need not be managed, as routers hold it to its policy."""
         key = (host.profiles, host.overlays, host.settings.icmp.outbound)
         if key not in self._compositions:
             networks = self._views.of(host)
             _check_demanded(networks, host.name)
             self._compositions[key] = compose(self._fleet, host, networks)
-        composition = self._compositions[key]
-        return Policy(host.name, host.settings, composition, without_own(composition.probes, host.addresses))
+        return self._compositions[key]
 
 
 class Views:

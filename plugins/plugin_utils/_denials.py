@@ -66,7 +66,7 @@ def default(settings: Settings, base: str) -> str:
     """Return what becomes of packets that no rule of a base chain is about."""
     if settings.is_audit or (base == "input" and settings.input != "closed"):
         return "accept"
-    return "drop" if base == "forward" else settings.default_verdict
+    return settings.default_verdict
 
 
 def log_default(settings: Settings, base: str) -> Iterator[Rule]:

@@ -34,9 +34,10 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Icmp,
     Overlay,
     Profile,
+    Router,
     Settings,
 )
-from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, REFUSED
+from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, REFUSED, ROUTER
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     Place,
     nearest,
@@ -49,6 +50,8 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     read_number,
     shown,
 )
+from ansible_collections.palisade.egress.plugins.plugin_utils._router import EXAMPLE as ROUTER_EXAMPLE
+from ansible_collections.palisade.egress.plugins.plugin_utils._router import read_router
 from ansible_collections.palisade.egress.plugins.plugin_utils._services import read_icmp_types, read_services
 from ansible_collections.palisade.egress.plugins.plugin_utils._terms import Vocabulary, read_definition
 from ansible_collections.palisade.egress.plugins.plugin_utils._variables import (
@@ -88,7 +91,7 @@ def digest(inventory: Inventory, now: float | None = None) -> Fleet:
     profiles = read_profiles(fleet_value(inventory, "profiles"), Place(PREFIX + "profiles"), language)
     variables = suffixed(inventory)
     overlays = _read_overlays(variables, language, _read_bound(inventory, seconds))
-    hosts = _read_hosts(inventory, profiles, variables)
+    hosts = _read_hosts(inventory, profiles, variables, words)
     _check_refused(hosts, inventory.groups)
     return Fleet(hosts, inventory.groups, services, definitions, profiles, overlays, format_time(seconds))
 
@@ -158,7 +161,7 @@ def _read_redefinitions(value: Any, place: Place, words: Vocabulary) -> dict[str
 
 
 def _read_hosts(
-    inventory: Inventory, profiles: Mapping[str, Profile], variables: Iterable[Suffixed]
+    inventory: Inventory, profiles: Mapping[str, Profile], variables: Iterable[Suffixed], words: Vocabulary
 ) -> dict[str, Host]:
     groups: dict[str, list[str]] = {name: [] for name in inventory.hosts}
     for group, members in inventory.groups.items():
@@ -169,7 +172,7 @@ def _read_hosts(
         for host in variable.members:
             overlays[host][variable.suffix] = None
     return {
-        name: _read_host(inventory, name, _profiles_of(groups[name], profiles), tuple(overlays[name]))
+        name: _read_host(inventory, name, _profiles_of(groups[name], profiles), tuple(overlays[name]), words)
         for name in inventory.hosts
     }
 
@@ -191,14 +194,33 @@ def _profiles_of(groups: Iterable[str], profiles: Mapping[str, Profile]) -> tupl
     return tuple(name for name, profile in profiles.items() if name == BASE or not mine.isdisjoint(profile.groups))
 
 
-def _read_host(inventory: Inventory, name: str, profiles: tuple[str, ...], overlays: tuple[str, ...]) -> Host:
+def _read_host(
+    inventory: Inventory, name: str, profiles: tuple[str, ...], overlays: tuple[str, ...], words: Vocabulary
+) -> Host:
     settings = _read_settings(inventory, name)
     addresses = _read_addresses(inventory, name)
     if settings.managed and addresses is None:
         what = f"the host has no address: {_why_no_address(inventory, name)}"
         mend = f"Write its addresses there like {_ADDRESSES}, or set {PREFIX}managed: false"
         Place(PREFIX + "addresses", name).fail(what, mend)
-    return Host(name, addresses, settings, profiles, overlays)
+    return Host(name, addresses, settings, profiles, overlays, _router_of(inventory, name, settings, profiles, words))
+
+
+def _router_of(
+    inventory: Inventory, host: str, settings: Settings, profiles: tuple[str, ...], words: Vocabulary
+) -> Router | None:
+    """Return between what a router forwards. One about which nothing is said would be an open border."""
+    place, is_router = Place(PREFIX + "router", host), ROUTER in profiles
+    if inventory.shows(host, place.path):
+        router = read_router(inventory.value(host, place.path), place, words)
+        if router and not is_router:
+            what = f"the host does not have the profile {ROUTER}, and without it forwards nothing"
+            place.fail(what, f"Put it into the group {ROUTER}, or take this out")
+        return router
+    if is_router and settings.managed and settings.state == "present":
+        what = f"the host has the profile {ROUTER}, and nothing says between what it forwards"
+        place.fail(what, f"Write it like {ROUTER_EXAMPLE}, or {{}} if what it forwards is not to be filtered")
+    return None
 
 
 def _read_settings(inventory: Inventory, host: str) -> Settings:
@@ -207,10 +229,6 @@ def _read_settings(inventory: Inventory, host: str) -> Settings:
         for kind, read in _SETTINGS.items()
         if inventory.shows(host, PREFIX + kind)
     }
-    if inventory.shows(host, PREFIX + "router"):
-        place = Place(PREFIX + "router", host)
-        if read_mapping(inventory.value(host, PREFIX + "router"), place, example="{}"):
-            refuse(place, "a border policy")
     settings = Settings(**chosen)
     check_audit(settings, Place(PREFIX + "log", host))
     return settings

@@ -12,12 +12,14 @@ accepted is stopped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.palisade.egress.plugins.module_utils._codec import decode
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
 from ansible_collections.palisade.egress.plugins.plugin_utils._always import FROM_UNSPECIFIED, related_errors
+from ansible_collections.palisade.egress.plugins.plugin_utils._border import border_rules
 from ansible_collections.palisade.egress.plugins.plugin_utils._declared import (
     Lane,
     Rule,
@@ -67,9 +69,14 @@ def lower_to_ruleset(policy: Policy) -> tuple[list[Rule], Chains, Ruleset]:
         chains["input"] = {"default": default(settings, "input")}
     if settings.input == "closed":
         rules.extend([*_input_closed(policy.composition, settings), *log_default(settings, "input")])
-    if not policy.composition.is_router:
-        rules.extend(log_default(settings, "forward"))
-        chains["forward"] = {"default": default(settings, "forward")}
+    if policy.border:
+        rules.extend(border_rules(policy.border, settings))
+        chains |= {"prerouting": {"priority": "raw"}, "forward": {"default": default(settings, "forward")}}
+    elif not policy.composition.is_router:
+        # Who forwards nothing answers nobody.
+        silent = replace(settings, default_verdict="drop")
+        rules.extend(log_default(silent, "forward"))
+        chains["forward"] = {"default": default(silent, "forward")}
     return rules, chains, decode(rules, chains)  # what the module would refuse must not get as far as a host
 
 

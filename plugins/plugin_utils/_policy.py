@@ -223,6 +223,41 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """An interface of a router behind which hosts are, and the prefixes that their addresses are in.
+
+    ``reverse_path`` is strict, loose or off.
+    """
+
+    interface: str
+    prefixes: Addresses
+    reverse_path: str = "strict"
+
+
+@dataclass(frozen=True)
+class Outside:
+    """An interface of a router behind which the rest of the world is.
+
+    ``special_use`` are networks that are met there though they are not the internet's.
+    """
+
+    interface: str
+    reverse_path: str = "off"
+    special_use: tuple[Term, ...] = ()
+
+
+@dataclass(frozen=True)
+class Router:
+    """Between what a host forwards packets, and for whom; ``behind`` is None for all who have an address inside."""
+
+    place: Place
+    inside: tuple[Inside, ...]
+    outside: tuple[Outside, ...] = ()
+    behind: tuple[Term, ...] | None = None
+    inbound: str = "guard"
+
+
+@dataclass(frozen=True)
 class Host:
     """One host of the inventory. ``addresses`` is None where it has none that can be used."""
 
@@ -231,6 +266,7 @@ class Host:
     settings: Settings
     profiles: tuple[str, ...] = ()
     overlays: tuple[str, ...] = ()
+    router: Router | None = None
 
 
 @dataclass(frozen=True)
@@ -345,6 +381,25 @@ class Composition:
 
 
 @dataclass(frozen=True)
+class Behind:
+    """Hosts behind a router that it treats alike, their addresses there, and their policy as far as it can see it."""
+
+    hosts: tuple[str, ...]
+    addresses: Addresses
+    composition: Composition
+    is_audit: bool = False
+
+
+@dataclass(frozen=True)
+class Border:
+    """What a router lets pass for others. ``special_use`` are, by outside interface, addresses not to be met there."""
+
+    router: Router
+    behind: tuple[Behind, ...]
+    special_use: tuple[Addresses, ...] = ()
+
+
+@dataclass(frozen=True)
 class Policy:
     """All of it for one host. ``probes`` are those of the composition, without the host's own addresses."""
 
@@ -352,3 +407,4 @@ class Policy:
     settings: Settings
     composition: Composition
     probes: tuple[Probed, ...] = ()
+    border: Border | None = None

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 BASE = "base"
+ROUTER = "router"
 # Profiles that the design knows and this version cannot do.
 REFUSED = ("container_host",)
 
@@ -154,5 +155,5 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
         "forbids": [*_NO_MAIL_NO_FTP, *_NO_WORMS, {"service": "dns", "except": "resolvers"}],
     },
     # Forwards the packets of others, and is itself a host that needs what base grants and nothing else.
-    "router": {"forbids": ["smtp", "ftp"]},
+    ROUTER: {"forbids": ["smtp", "ftp"]},
 }

@@ -68,14 +68,14 @@ def rule(
     assertions = assertions_of(inventory, fleet) if prove else ()
     ways = find_ways(inventory, fleet, here) if prove else ()
     policies = compile_fleet(fleet)
-    shared: dict[tuple[int, Settings], Lowered] = {}
-    for policy in policies.values():
-        key = (id(policy.composition), policy.settings)
+    shared: dict[tuple[int, Settings, int], Lowered] = {}
+    lowered: dict[str, Lowered] = {}
+    for name, policy in policies.items():
+        key = (id(policy.composition), policy.settings, id(policy.border))
         if key not in shared:
             shared[key] = _lower(policy)
-    ruled = Ruled(
-        fleet, policies, {name: shared[id(policy.composition), policy.settings] for name, policy in policies.items()}
-    )
+        lowered[name] = shared[key]
+    ruled = Ruled(fleet, policies, lowered)
     check_ways(ways, fleet, policies, ruled.rulesets)
     if assertions:
         check(fleet, assertions, policies, ruled.rulesets)

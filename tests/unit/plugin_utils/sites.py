@@ -56,9 +56,16 @@ def members(target: str) -> list[str]:
     return list(HOSTS) if target == "all" else GROUPS.get(target, [target])
 
 
-def changed(target: str, variables: dict[str, Any], groups: dict[str, list[str]] | None = None) -> dict[str, Any]:
-    """Return the policies of the site with these variables in group_vars or host_vars of ``target``."""
+def changed(
+    target: str,
+    variables: dict[str, Any],
+    groups: dict[str, list[str]] | None = None,
+    more: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Return the policies of the site with these variables of ``target``, and ``more`` of other hosts."""
     hostvars = site()
+    for host, values in (more or {}).items():
+        hostvars[host].update(deepcopy(values))
     for host in members(target):
         hostvars[host].update(deepcopy(variables))
     return policies(Inventory(hostvars, {"all": list(HOSTS), **GROUPS, **(groups or {})}), NOW)

@@ -288,7 +288,6 @@ web1 | log             | {protocols: [tcp]}                         | log.protoc
 web1 | logs            | {}                                         | logs on host web1                  | unknown variable | Did you mean 'egress_firewall_log'?
 # Not there yet
 web1 | backend         | iptables                                   | backend on host web1               | 'iptables' is not supported by this version | Take it out
-web1 | router          | {inside: {eth1: [198.51.100.0/24]}}        | router on host web1                | a border policy is not supported | Take it out
 all  | profiles        | {container_host: {groups: [web]}}          | profiles.container_host            | the profile container_host is not supported | Take it out
 all  | assertions      | [{from: any}]                              | assertions[0]                      | the assertion has no 'to' | Write it like {from: group:web
 # Probes

@@ -58,7 +58,11 @@ CHAINS: list[tuple[dict[str, Any], dict[str, str], str]] = [
     ({"default_verdict": "reject"}, {"output": "reject", "input": "accept", "forward": "drop"}, "reject"),
     ({"input": "off"}, {"output": "drop", "forward": "drop"}, "drop"),
     ({"input": False}, {"output": "drop", "forward": "drop"}, "drop"),
-    ({"profiles": {"router": {"groups": ["mail"], "forbids": []}}}, {"output": "drop", "input": "accept"}, "drop"),
+    (
+        {"profiles": {"router": {"groups": ["mail"], "forbids": []}}, "router": {}},
+        {"output": "drop", "input": "accept"},
+        "drop",
+    ),
 ]
 
 

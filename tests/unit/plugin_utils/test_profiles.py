@@ -25,7 +25,7 @@ ALL_NETWORKS = {
 
 
 def compiled(host: str, variables: dict[str, Any], groups: dict[str, list[str]] | None = None) -> dict[str, Any]:
-    values = {f"egress_firewall_{name}": value for name, value in variables.items()}
+    values = {f"egress_firewall_{name}": value for name, value in {"router": {}, **variables}.items()}
     policy: dict[str, Any] = changed("all", values, groups)[host]
     return policy
 
