@@ -20,6 +20,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._regions import (
     AXIS,
     NOTHING,
     SYN,
+    Box,
     Condition,
     Region,
     Symbols,
@@ -36,6 +37,10 @@ _CONNTRACK = -200
 _EARLY = ("prerouting", "output")
 LOCAL: Ranges = ((ADDRESS_TYPES.index("local") + 1,) * 2,)
 UNICAST: Ranges = ((ADDRESS_TYPES.index("unicast") + 1,) * 2,)
+
+
+# What a packet has of its own, and not where it is seen.
+_SHARED = ("protocol", "selector", "source_ports", "tcp_flags", "destination", "time")
 
 
 @dataclass(frozen=True)
@@ -227,3 +232,8 @@ def reached(frame: Frame, chain: str) -> list[str]:
 def deciders(found: Walk) -> tuple[Rule, ...]:
     """Return the rules that decide, each once; a default is none."""
     return tuple({id(o.rule): o.rule for o in found.outcomes if o.rule is not None}.values())
+
+
+def shared(box: Box) -> Condition:
+    """Return what a packet has in common wherever it is seen."""
+    return tuple((AXIS[axis], box[AXIS[axis]]) for axis in _SHARED)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from ansible_collections.palisade.egress.plugins.module_utils._ranges import con
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_time, parse_time
 from ansible_collections.palisade.egress.plugins.plugin_utils._analyse import Outcome
 from ansible_collections.palisade.egress.plugins.plugin_utils._assertions import Assertion, vocabulary
+from ansible_collections.palisade.egress.plugins.plugin_utils._crossings import Crossings, past_routers
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX, Inventory
-from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Host, Service
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import NOWHERE, Composition, Host, Service
 from ansible_collections.palisade.egress.plugins.plugin_utils._prove import Prover, verdict
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place, nearest, shown
 from ansible_collections.palisade.egress.plugins.plugin_utils._regions import AXIS, Region
@@ -33,6 +34,10 @@ _WAIVER = 30 * 86400
 _TOLD = 4
 
 
+# What decides, and its packets by family.
+_Answer = tuple[Outcome, list[tuple[str, Region]]]
+
+
 @dataclass(frozen=True)
 class _Question:
     """Whether a host reaches a service somewhere."""
@@ -47,10 +52,11 @@ def explain(inventory: Inventory, source: Any, to: Any, service: Any) -> dict[st
     """Return whether a host may reach a service somewhere, why, and what to write if it may not."""
     ruled = rule(inventory, prove=False)
     question = _ask(ruled, source, to, service)
-    prover = Prover(ruled.fleet, ruled.rulesets, [question.assertion])
+    prover = Prover(ruled.fleet, ruled.rulesets, [question.assertion], Crossings(ruled.fleet, ruled.policies))
     answers = _outcomes(prover, question, frozenset())
+    routers = _at_routers(prover, question, answers)
     now = parse_time(ruled.fleet.now)
-    accepted = {outcome.accepts for outcome, regions in answers if _is_at(now, regions)}
+    accepted = set(_accepted(prover, question, answers, now))
     whole = {frozenset((True,)): "allowed", frozenset((False,)): "denied"}.get(frozenset(accepted), "partly allowed")
     if not prover.is_about(question.assertion, question.host):
         Place("to").fail(
@@ -58,8 +64,11 @@ def explain(inventory: Inventory, source: Any, to: Any, service: Any) -> dict[st
         )
     remedies = _remedies(ruled, prover, question) if False in accepted else []
     reasons = [_reason(ruled, prover, question, outcome, regions) for outcome, regions in answers]
+    reasons += [_router_reason(ruled, prover, question, *found) for found in routers]
     title = f"{question.host.name} → {question.to}, {question.service.name}: {whole}"
     text = [title, *(f"  {reason['text']}" for reason in reasons)]
+    if not routers and _is_behind(prover, question.host):
+        text += ["  No router sees it, as both ends are on the same segment."]
     lowered = ruled.lowered.get(question.host.name)
     if lowered and lowered.is_audit and False in accepted:
         text += ["  The host is in audit: what is denied is logged, and passes all the same."]
@@ -72,6 +81,42 @@ def explain(inventory: Inventory, source: Any, to: Any, service: Any) -> dict[st
         "remedies": remedies,
         "text": "\n".join(text),
     }
+
+
+def _accepted(prover: Prover, question: _Question, answers: Iterable[_Answer], now: int) -> Iterator[bool]:
+    """Yield whether packets pass that are sent now: the host, and then the routers that they cross."""
+    for outcome, regions in answers:
+        if not _is_at(now, regions):
+            continue
+        if not outcome.accepts:
+            yield False
+            continue
+        for family, region in regions:
+            source = question.host.addresses.of(family) if question.host.addresses else ()
+            found = [(c, o) for c, o in prover.at_routers(region, family, source) if _is_at(now, [(family, o.region)])]
+            if past_routers(found, region):
+                yield True
+            if not all(at.accepts for _crossing, at in found):
+                yield False
+
+
+def _at_routers(
+    prover: Prover, question: _Question, answers: Iterable[_Answer]
+) -> list[tuple[str, Outcome, list[tuple[str, Region]]]]:
+    """Return what would become of all these packets at the routers on the way, whatever the host does with them."""
+    found: dict[tuple[str, str, str, str], tuple[str, Outcome, list[tuple[str, Region]]]] = {}
+    for family in FAMILIES:
+        region = [box for _outcome, regions in answers for its, boxes in regions if its == family for box in boxes]
+        source = question.host.addresses.of(family) if question.host.addresses else ()
+        for crossing, outcome in prover.at_routers(region, family, source):
+            key = (crossing.router, outcome.chain, outcome.rule.name if outcome.rule else "", outcome.action)
+            found.setdefault(key, (crossing.router, outcome, []))[2].append((family, outcome.region))
+    return list(found.values())
+
+
+def _is_behind(prover: Prover, host: Host) -> bool:
+    addresses = host.addresses or NOWHERE
+    return any(prover.crossings.is_behind(family, addresses.of(family)) for family in FAMILIES)
 
 
 def _is_at(now: int, regions: list[tuple[str, Region]]) -> bool:
@@ -102,7 +147,7 @@ def _spelt(service: Any) -> Any:
     return service
 
 
-def _outcomes(prover: Prover, question: _Question, gone: frozenset[tuple[str, str]]) -> list[tuple[Outcome, list[Any]]]:
+def _outcomes(prover: Prover, question: _Question, gone: frozenset[tuple[str, str]]) -> list[_Answer]:
     """Return what decides, each with its packets by family."""
     found: dict[tuple[str, str, str], tuple[Outcome, list[tuple[str, Region]]]] = {}
     for family in FAMILIES:
@@ -120,6 +165,7 @@ def _reason(
     more = f"; and {len(packets) - _TOLD} kinds of packets more" if len(packets) > _TOLD else ""
     source = outcome.rule and policy and source_of(outcome.rule.name, sources(policy.composition))
     return {
+        "level": "host",
         "packets": packets,
         "verdict": outcome.action,
         "rule": outcome.rule and outcome.rule.name,
@@ -131,8 +177,34 @@ def _reason(
     }
 
 
+def _router_reason(
+    ruled: Ruled,
+    prover: Prover,
+    question: _Question,
+    router: str,
+    outcome: Outcome,
+    regions: list[tuple[str, Region]],
+) -> dict[str, Any]:
+    """Return a reason of a router, which holds the host to the same grants and forbids."""
+    known = sources(_seen_at_border(ruled, question.host))
+    source = source_of(outcome.rule.name, known) if outcome.rule else None
+    return {
+        "level": "border",
+        "router": router,
+        "verdict": outcome.action,
+        "rule": outcome.rule and outcome.rule.name,
+        "chain": outcome.chain,
+        "origin": source.origin if source else None,
+        "place": source.place if source else None,
+        "limited": bool(outcome.rule and outcome.rule.limit),
+        "text": f"at the border: {verdict(outcome, ruled.policies[router])}",
+    }
+
+
 def _remedies(ruled: Ruled, prover: Prover, question: _Question) -> list[str]:
     """Return the lines that would have to stand in the inventory: waivers of what forbids it, then a grant."""
+    if question.host.name not in ruled.policies:
+        return _remedies_at_border(ruled, prover, question)
     waived: dict[str, None] = {}
     gone: frozenset[tuple[str, str]] = frozenset()
     known = sources(ruled.policies[question.host.name].composition)
@@ -150,6 +222,21 @@ def _remedies(ruled: Ruled, prover: Prover, question: _Question) -> list[str]:
             if (found := _forbid_of(each, known)) and found.origin in waived
         }
     return _lines(ruled, question, list(waived), needs_grant=any(o.rule is None for o in stops))
+
+
+def _remedies_at_border(ruled: Ruled, prover: Prover, question: _Question) -> list[str]:
+    """Return the lines for a host without rules of ours: a waiver of what forbids it, or else a grant."""
+    stops = [o for _router, o, _r in _at_routers(prover, question, _outcomes(prover, question, frozenset()))]
+    known = sources(_seen_at_border(ruled, question.host))
+    forbids = [found.origin for o in stops if not o.accepts and (found := _forbid_of(o.rule, known))]
+    return _lines(ruled, question, list(dict.fromkeys(forbids)), needs_grant=not forbids)
+
+
+def _seen_at_border(ruled: Ruled, host: Host) -> Composition:
+    """Return the policy of a host as the first router sees it that it is behind."""
+    borders = (policy.border for policy in ruled.policies.values() if policy.border)
+    behind = (behind for border in borders for behind in border.behind if host.name in behind.hosts)
+    return next((found.composition for found in behind), Composition(host.profiles))
 
 
 def _forbid_of(rule: Rule | None, known: Mapping[str, Source]) -> Source | None:

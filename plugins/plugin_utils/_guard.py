@@ -24,9 +24,10 @@ from ansible_collections.palisade.egress.plugins.module_utils._evaluate import (
 )
 from ansible_collections.palisade.egress.plugins.module_utils._flows import loops, without_unknowns
 from ansible_collections.palisade.egress.plugins.module_utils._model import FAMILIES, Addresses, Rule, Ruleset
-from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, intersect
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, contains, intersect
 from ansible_collections.palisade.egress.plugins.module_utils._values import MAX_TIME, format_addresses, parse_time
 from ansible_collections.palisade.egress.plugins.plugin_utils._analyse import Outcome
+from ansible_collections.palisade.egress.plugins.plugin_utils._crossings import Crossings
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import join, minus
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import NOWHERE, Fleet, Policy
@@ -47,6 +48,18 @@ class _Facing:
     ruleset: Ruleset
     sources: tuple[Addresses, ...]
     destinations: tuple[Addresses, ...]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A base chain of a host that packets between these addresses meet, and by which interfaces, if that is known."""
+
+    chain: str
+    host: str
+    source: Ranges
+    to: Ranges
+    in_interface: str | None = None
+    out_interface: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ def check_ways(
     ways: Iterable[Way], fleet: Fleet, policies: Mapping[str, Policy], rulesets: Mapping[str, Ruleset]
 ) -> None:
     """Raise ``PolicyError`` for the first login that the policies deny."""
-    guard = _Guard(fleet, rulesets)
+    guard = _Guard(fleet, rulesets, Crossings(fleet, policies))
     for alike in _together(ways, rulesets):
         if broken := guard.broken(alike):
             _fail(broken, fleet, policies, rulesets)
@@ -93,10 +106,11 @@ def _together(ways: Iterable[Way], rulesets: Mapping[str, Ruleset]) -> Iterable[
 class _Guard:
     """Finds logins that are denied; what rulesets say of a port is picked out once."""
 
-    def __init__(self, fleet: Fleet, rulesets: Mapping[str, Ruleset]) -> None:
+    def __init__(self, fleet: Fleet, rulesets: Mapping[str, Ruleset], crossings: Crossings) -> None:
         self._rulesets = rulesets
+        self._crossings = crossings
         self._now = float(parse_time(fleet.now))
-        self._facing: dict[tuple[int, str, str, int, float], _Facing] = {}
+        self._facing: dict[tuple[object, ...], _Facing] = {}
 
     def broken(self, ways: Sequence[Way]) -> _Broken | None:
         """Return the first login that is denied, of ways whose senders have the same rules."""
@@ -127,62 +141,88 @@ class _Guard:
         return first
 
     def _denied(self, sender: End, receiver: End, family: str, source: Ranges, to: Ranges) -> _Denial | None:
-        for chain, host in (("output", sender.host), ("input", receiver.host)):
-            ruleset = self._rulesets.get(host, _NO_RULES)
+        for look in self._looks(sender, receiver, family, source, to):
+            ruleset = self._rulesets.get(look.host, _NO_RULES)
             if not ruleset.chains:
                 continue
-            packet = _login(chain, family, source[0][0], to[0][0], receiver.port)
+            packet = _login(look, family, receiver.port)
             facing = self._face(ruleset, packet)
-            for one in _packets(packet, source, to, facing):
+            for one in _packets(packet, look.source, look.to, facing):
                 by = _stopped(facing.ruleset, one)
                 if by:
                     today = replace(one, time=self._now)
-                    return _Denial(one, host, by, later=not _stopped(self._face(ruleset, today).ruleset, today))
+                    return _Denial(one, look.host, by, later=not _stopped(self._face(ruleset, today).ruleset, today))
         return None
+
+    def _looks(self, sender: End, receiver: End, family: str, source: Ranges, to: Ranges) -> Iterator[_Look]:
+        """Yield who looks at the login, in this order: its sender, routers, its receiver."""
+        yield _Look("output", sender.host, source, to)
+        for found in self._crossings.between(family, source, to):
+            ways = (found.in_interface, found.out_interface)
+            yield _Look("forward", found.router, found.source, found.destination, *ways)
+        yield _Look("input", receiver.host, source, to)
 
     def _face(self, ruleset: Ruleset, packet: Packet) -> _Facing:
         """Return what a ruleset says to packets like this one, whatever their addresses and whoever sends them."""
-        key = (id(ruleset), packet.chain, packet.family, packet.destination_port or 0, packet.time)
+        ways = (packet.in_interface, packet.out_interface)
+        key = (id(ruleset), packet.chain, packet.family, packet.destination_port or 0, packet.time, ways)
         if key not in self._facing:
             self._facing[key] = _face(ruleset, packet)
         return self._facing[key]
 
 
-def _login(chain: str, family: str, source: int, destination: int, port: int) -> Packet:
+def _login(look: _Look, family: str, port: int) -> Packet:
     """Return the packet that a login begins with, at a time when all has expired that ever will.
 
     A login that works only until then would lock out, and no run could mend it.
     """
     return Packet(
-        chain=chain,
+        chain=look.chain,
         family=family,
-        source=source,
-        destination=destination,
+        source=look.source[0][0],
+        destination=look.to[0][0],
         protocol="tcp",
         destination_port=port,
         tcp_flags=("syn",),
-        source_type="local" if chain == "output" else "unicast",
-        destination_type="local" if chain == "input" else "unicast",
+        in_interface=look.in_interface,
+        out_interface=look.out_interface,
+        source_type="local" if look.chain == "output" else "unicast",
+        destination_type="local" if look.chain == "input" else "unicast",
         time=MAX_TIME,
     )
 
 
 def _face(ruleset: Ruleset, packet: Packet) -> _Facing:
     chains = tuple(
-        replace(chain, rules=tuple(without_unknowns(rule) for rule in chain.rules if _may_match(rule, packet)))
+        replace(chain, rules=tuple(_as_known(rule, packet) for rule in chain.rules if _may_match(rule, packet)))
         for chain in ruleset.chains
         if chain.name == packet.chain or not chain.is_base
     )
     rules = [rule for chain in chains for rule in chain.rules]
     return _Facing(
         Ruleset(chains),
-        tuple(rule.source for rule in rules if rule.source is not None),
-        tuple(rule.destination for rule in rules if rule.destination is not None),
+        tuple(_asked(rules, "source")),
+        tuple(_asked(rules, "destination")),
     )
 
 
+def _asked(rules: Iterable[Rule], end: str) -> Iterator[Addresses]:
+    """Yield the addresses of one end that rules ask for."""
+    for rule in rules:
+        addresses = getattr(rule, end)
+        if addresses is not None:
+            yield addresses
+        if rule.dispatch is not None and rule.dispatch.selector == end:
+            yield from (addresses for addresses, _chain in rule.dispatch.branches)
+
+
 def _may_match(rule: Rule, packet: Packet) -> bool:
-    return not loops(rule) and matches(replace(without_unknowns(rule), source=None, destination=None), packet)
+    return not loops(rule) and matches(replace(_as_known(rule, packet), source=None, destination=None), packet)
+
+
+def _as_known(rule: Rule, packet: Packet) -> Rule:
+    """Return a rule as far as it is known whether it matches: the interfaces of routers are, those of hosts are not."""
+    return rule if packet.chain == "forward" else without_unknowns(rule)
 
 
 def _packets(packet: Packet, source: Ranges, to: Ranges, facing: _Facing) -> Iterator[Packet]:
@@ -228,22 +268,52 @@ def _mend(broken: _Broken, fleet: Fleet) -> str:
     denial, sender, receiver = broken.denial, broken.way.sender, broken.receiver
     names = [name for name in dict.fromkeys((sender.host, receiver.host)) if name]
     off = f"or set {PREFIX}guard: false for {' or '.join(names)}"
+    if denial.packet.chain == "forward":
+        return f"{_mend_at_router(broken, fleet)}, {off}"
     if denial.packet.chain == "input":
         return f"{_let_in(broken, fleet)}, {off}"
-    to = _named(receiver, receiver.reached, fleet) + (", …" if broken.more else "")
-    grant = f"{PREFIX}allow__{as_suffix(sender.host)}: [{{service: {_service(receiver)}, to: [{to}]}}]"
     if denial.by.rule:
-        return f"Take it out of what stops it and grant it there with {grant}, {off}"
-    return f"Grant it there with {grant}, {off}"
+        return f"Take it out of what stops it and grant it there with {_grant(broken, fleet)}, {off}"
+    return f"Grant it there with {_grant(broken, fleet)}, {off}"
+
+
+def _grant(broken: _Broken, fleet: Fleet) -> str:
+    sender, receiver = broken.way.sender, broken.receiver
+    to = _named(receiver, receiver.reached, fleet) + (", …" if broken.more else "")
+    return f"{PREFIX}allow__{as_suffix(sender.name)}: [{{service: {_service(receiver)}, to: [{to}]}}]"
+
+
+def _mend_at_router(broken: _Broken, fleet: Fleet) -> str:
+    """Return what lets a login pass that a router denies: it knows what hosts are granted, and what they accept."""
+    denial, sender = broken.denial, broken.way.sender
+    router, rule = f"{PREFIX}router on host {denial.at}", denial.by.rule or ""
+    if rule.startswith("special-use/"):
+        return f"Declare where it goes in 'special_use' of {router}"
+    if _comes_in(denial, fleet):
+        return _accept(broken, fleet)
+    if sender.name not in fleet.hosts:
+        return f"Put {sender.name} into the inventory with its addresses and {PREFIX}managed: false, and grant it ssh"
+    if rule == "always/unknown-source":
+        return f"Put it among those 'behind' in {router}"
+    return f"Grant it with {_grant(broken, fleet)}"
+
+
+def _comes_in(denial: _Denial, fleet: Fleet) -> bool:
+    """Tell whether a router denies a login that comes from outside."""
+    router = fleet.hosts[denial.at].router
+    inside = join(side.prefixes for side in router.inside) if router else NOWHERE
+    return not contains(inside.of(denial.packet.family), denial.packet.source)
 
 
 def _let_in(broken: _Broken, fleet: Fleet) -> str:
     """Return what lets a login in that is denied where it arrives."""
+    return "Change what stops it" if broken.denial.by.rule else _accept(broken, fleet)
+
+
+def _accept(broken: _Broken, fleet: Fleet) -> str:
     sender, receiver = broken.way.sender, broken.receiver
-    if broken.denial.by.rule:
-        return "Change what stops it"
     source = _named(sender, sender.addresses, fleet)
-    accept = f"{PREFIX}accept__{as_suffix(receiver.host)}: [{{service: {_service(receiver)}, from: [{source}]}}]"
+    accept = f"{PREFIX}accept__{as_suffix(receiver.name)}: [{{service: {_service(receiver)}, from: [{source}]}}]"
     return f"Accept it there with {accept}"
 
 

@@ -5,8 +5,8 @@
 """Proves assertions for all packets of a whole fleet, or names one packet that breaks them. Private to this collection.
 
 A packet passes from one host to another if the sender's output and the receiver's input accept it. What a host sends
-to itself leaves nothing and is no matter of assertions. Hosts without rules of ours stop nothing. Packets that routers
-forward are not looked at here.
+to itself leaves nothing and is no matter of assertions. Hosts without rules of ours stop nothing, but routers before
+them may. Where a router is between two hosts, it has to accept the packet, too.
 """
 
 from __future__ import annotations
@@ -34,10 +34,17 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._analyse import (
     Walk,
     beginning,
     frame,
+    shared,
     walk,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._assertions import Assertion
 from ansible_collections.palisade.egress.plugins.plugin_utils._compile import Views
+from ansible_collections.palisade.egress.plugins.plugin_utils._crossings import (
+    Crossing,
+    Crossings,
+    at_routers,
+    past_routers,
+)
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import join, minus
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Fleet, Host, Part, Policy, Settings
 from ansible_collections.palisade.egress.plugins.plugin_utils._regions import (
@@ -61,8 +68,6 @@ Names = Collection[tuple[str, str]]
 _NO_RULES = Ruleset()
 _UNSPECIFIED: Ranges = ((0, 0),)
 _ALL = ALL_ADDRESSES.ipv6
-# What a packet has of its own, and not where it is seen.
-_SHARED = ("protocol", "selector", "source_ports", "tcp_flags", "destination", "time")
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def check(
 ) -> None:
     """Raise ``PolicyError`` for the first assertion that does not hold; policies are those of managed hosts."""
     assertions = tuple(assertions)
-    prover = Prover(fleet, rulesets, assertions)
+    prover = Prover(fleet, rulesets, assertions, Crossings(fleet, policies))
     broken = [found for assertion in assertions if (found := prover.refute(assertion))]
     if not broken:
         return
@@ -116,10 +121,17 @@ def verdict(outcome: Outcome, policy: Policy | None) -> str:
 class Prover:
     """Proves assertions about one fleet; what hosts with equal rules have in common is looked at once."""
 
-    def __init__(self, fleet: Fleet, rulesets: Mapping[str, Ruleset], assertions: Iterable[Assertion] = ()) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        rulesets: Mapping[str, Ruleset],
+        assertions: Iterable[Assertion] = (),
+        crossings: Crossings | None = None,
+    ) -> None:
         assertions = tuple(assertions)
         self._fleet = fleet
         self._rulesets = rulesets
+        self.crossings = Crossings(fleet, {}) if crossings is None else crossings
         self.views = Views(fleet)
         self._anywhere = self.views.of(Host("", None, Settings()))
         self._frames: dict[tuple[int, str, str], Frame] = {}
@@ -229,7 +241,7 @@ class Prover:
                 elif assertion.expect == "denied":
                     found = self._refute_passing(assertion, hosts, outcome, whole)
                 else:
-                    found = self._refute_at_receivers(assertion, hosts, outcome.region, family)
+                    found = self._refute_on_the_way(assertion, hosts, outcome.region, family)
                 if found:
                     return replace(found, more=len(hosts) - 1)
         return None
@@ -245,9 +257,11 @@ class Prover:
     def _refute_passing(
         self, assertion: Assertion, hosts: Iterable[Host], outcome: Outcome, whole: Frame
     ) -> Refutation | None:
-        """Return a packet that leaves one of these hosts and that its receiver does not stop, either."""
+        """Return a packet that leaves one of these hosts and that neither a router nor its receiver stops."""
         for host in hosts:
-            region = _elsewhere(outcome.region, host, whole.family)
+            if host.name not in self._rulesets and not _can_send(host, whole.family):
+                continue
+            region = self._past_routers(_elsewhere(outcome.region, host, whole.family), host, whole.family)
             left = _not_to(region, [addresses.of(whole.family) for _n, _r, addresses in self._receivers])
             if region and not left:
                 source = host.addresses.of(whole.family) if host.addresses else ()
@@ -257,15 +271,28 @@ class Prover:
                 return self._refutation(assertion, host, replace(outcome, region=left), whole)
         return None
 
-    def _refute_at_receivers(
+    def _past_routers(self, region: Region, host: Host, family: str) -> Region:
+        """Return the packets of a host that get past the routers, at least from one of its addresses."""
+        parts = self.crossings.parts(family, host.addresses.of(family) if host.addresses else ())
+        left = [past_routers(list(self.at_routers(region, family, part)), region) for part in parts]
+        return [box for passing in left for box in passing] if left else region
+
+    def at_routers(self, region: Region, family: str, source: Ranges) -> Iterator[tuple[Crossing, Outcome]]:
+        """Yield what may become of packets at the routers that they cross."""
+        return at_routers(self.crossings, self._rulesets, self.frame, family, source, region)
+
+    def _refute_on_the_way(
         self, assertion: Assertion, hosts: Sequence[Host], region: Region, family: str
     ) -> Refutation | None:
-        """Return a packet that leaves one of these hosts and that its receiver stops."""
+        """Return a packet that leaves one of these hosts and that a router or its receiver stops."""
         addresses = [host.addresses for host in hosts]
         source = join(known for known in addresses if known is not None).of(family)
         if not source and None not in addresses:
             return None  # they have no address of this family to send from
         region = region if len(hosts) > 1 else _elsewhere(region, hosts[0], family)
+        for crossing, found in self.at_routers(region, family, source):
+            if not found.accepts:
+                return self._refutation_at_router(assertion, crossing, found, family, hosts[0].name)
         for name, found in self.arrivals(region, family, source):
             if not found.accepts:
                 packet = witness(
@@ -275,6 +302,14 @@ class Prover:
                 sender = self._name_of(family, packet.source) or hosts[0].name
                 return Refutation(assertion, packet, sender, at, at, found)
         return None
+
+    def _refutation_at_router(
+        self, assertion: Assertion, crossing: Crossing, outcome: Outcome, family: str, sender: str = ""
+    ) -> Refutation:
+        symbols = self.frame(self._rulesets[crossing.router], family, "forward").symbols
+        packet = witness(outcome.region[0], family, outcome.chain, symbols)
+        ends = self._name_of(family, packet.source) or sender, self._name_of(family, packet.destination)
+        return Refutation(assertion, packet, *ends, crossing.router, outcome)
 
     def _refutation(self, assertion: Assertion, host: Host, outcome: Outcome, whole: Frame) -> Refutation:
         """Return the refutation by a packet that a host's own rules decide about."""
@@ -298,14 +333,38 @@ class Prover:
         sources = minus(self._plain_sources(assertion), self._inside)
         is_about = False
         for family, region in self._meant(assertion, None) if sources != Addresses() else ():
-            for name, outcome in self.arrivals(region, family, sources.of(family)) if sources.of(family) else ():
-                is_about = True
-                if outcome.accepts == (assertion.expect == "denied"):
-                    whole = self.frame(self._rulesets[name], family, "input")
-                    packet = witness(outcome.region[0], family, "input", whole.symbols)
-                    at = self._name_of(family, packet.destination)
-                    return Refutation(assertion, packet, "", at, at, outcome), True
+            for part in self.crossings.parts(family, sources.of(family)) if sources.of(family) else ():
+                found, is_met = self._refute_coming(assertion, family, region, part)
+                is_about |= is_met
+                if found:
+                    return found, True
         return None, is_about
+
+    def _refute_coming(
+        self, assertion: Assertion, family: str, region: Region, source: Ranges
+    ) -> tuple[Refutation | None, bool]:
+        """Return a packet from these addresses that breaks the assertion, and whether anybody looks at any."""
+        at_routers = list(self.at_routers(region, family, source))
+        is_wrong = assertion.expect == "denied"
+        if is_wrong:
+            region = past_routers(at_routers, region)
+        else:
+            for crossing, outcome in at_routers:
+                if not outcome.accepts:
+                    return self._refutation_at_router(assertion, crossing, outcome, family), True
+        is_met = bool(at_routers)
+        for name, outcome in self.arrivals(region, family, source):
+            is_met = True
+            if outcome.accepts == is_wrong:
+                whole = self.frame(self._rulesets[name], family, "input")
+                packet = witness(outcome.region[0], family, "input", whole.symbols)
+                at = self._name_of(family, packet.destination)
+                return Refutation(assertion, packet, "", at, at, outcome), True
+        for crossing, outcome in at_routers if is_wrong else ():
+            left = _not_to(outcome.region, [addresses.of(family) for _n, _r, addresses in self._receivers])
+            if outcome.accepts and left:
+                return self._refutation_at_router(assertion, crossing, replace(outcome, region=left), family), True
+        return None, is_met
 
     def _name_of(self, family: str, address: int) -> str:
         """Return the name of the host with this address, if it is one."""
@@ -322,6 +381,11 @@ def _inbound(ruleset: Ruleset) -> tuple[Chain, ...]:
     return (chain, *(other for other in ruleset.chains if leads and not other.is_base))
 
 
+def _can_send(host: Host, family: str) -> bool:
+    """Tell whether a host has addresses of a family; of one whose addresses nobody knows that is to be assumed."""
+    return host.addresses is None or bool(host.addresses.of(family))
+
+
 def _meets(addresses: Addresses | None, others: Addresses) -> bool:
     return addresses is not None and any(intersect(addresses.of(f), others.of(f)) for f in FAMILIES)
 
@@ -333,7 +397,8 @@ def _honest(chain: str, symbols: Symbols) -> Condition:
     if chain == "output":
         demands["source"] = subtract(_ALL, _UNSPECIFIED)
     else:
-        demands |= {"source_type": UNICAST, "destination_type": LOCAL, "reverse_path": NOTHING}
+        arrives = UNICAST if chain == "forward" else LOCAL
+        demands |= {"source_type": UNICAST, "destination_type": arrives, "reverse_path": NOTHING}
     return tuple(sorted((AXIS[axis], ranges) for axis, ranges in demands.items()))
 
 
@@ -362,11 +427,6 @@ def part_condition(part: Part) -> Condition:
         if ranges != ALL_PORTS:
             found.append((AXIS[axis], ranges))
     return tuple(found)
-
-
-def shared(box: Box) -> Condition:
-    """Return what a packet has in common wherever it is seen."""
-    return tuple((AXIS[axis], box[AXIS[axis]]) for axis in _SHARED)
 
 
 def _elsewhere(region: Region, host: Host, family: str) -> Region:

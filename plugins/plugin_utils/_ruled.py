@@ -28,18 +28,15 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._ways import find_
 class Lowered:
     """The rules and chains of a policy, as plain data and as the ruleset that they are.
 
-    ``enforced`` is the ruleset as it is or, in audit, as it would be: what the policy says.
+    ``enforced`` is the ruleset as it is or, in audit, as it would be: what the policy says. ``is_audit`` tells whether
+    the host lets pass what its policy denies.
     """
 
     rules: list[dict[str, Any]]
     chains: dict[str, dict[str, Any]]
     ruleset: Ruleset
     enforced: Ruleset
-
-    @property
-    def is_audit(self) -> bool:
-        """Whether the host lets pass what its policy denies."""
-        return self.ruleset is not self.enforced
+    is_audit: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,15 @@ def rule(
 
 def _lower(policy: Policy) -> Lowered:
     rules, chains, ruleset = lower_to_ruleset(policy)
-    if not policy.settings.is_audit or policy.settings.state == "absent":
+    enforced = _as_enforced(policy)
+    if enforced == policy or policy.settings.state == "absent":
         return Lowered(rules, chains, ruleset, ruleset)
-    enforced = replace(policy, settings=replace(policy.settings, mode="enforce"))
-    return Lowered(rules, chains, ruleset, lower_to_ruleset(enforced)[2])
+    return Lowered(rules, chains, ruleset, lower_to_ruleset(enforced)[2], policy.settings.is_audit)
+
+
+def _as_enforced(policy: Policy) -> Policy:
+    """Return the policy as it would be if nobody were in audit."""
+    border = policy.border
+    if border:
+        border = replace(border, behind=tuple(replace(behind, is_audit=False) for behind in border.behind))
+    return replace(policy, settings=replace(policy.settings, mode="enforce"), border=border)

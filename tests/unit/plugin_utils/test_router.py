@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from unit.plugin_utils.sites import changed
+from unit.plugin_utils.sites import GROUPS as ALL_GROUPS
+from unit.plugin_utils.sites import HOSTS, changed, site
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import PolicyError
+from ansible_collections.palisade.egress.plugins.plugin_utils._explain import explain
+from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
 
 GROUPS = {"router": ["ns1"]}
 BETWEEN = {"inside": {"eth1": ["198.51.100.0/24", "2001:db8:1::/64"]}, "outside": ["eth0"]}
@@ -131,3 +134,100 @@ def test_a_bound_for_each_destination_is_each_hosts_own() -> None:
     groups = {**GROUPS, "app-x": [], "app_x": [], "web-eu": []}
     policy = compiled(more={"web1": grant, "web2": grant}, groups=groups)
     assert set(rule(policy, "always/outbound")["dispatch"]["source"].values()) >= {"from_web1", "from_web2"}
+
+
+# What the inventory says beside the router, asserted about packets that cross it or do not.
+ASSERTED = """
+{from: host:printer1, to: internet, service: smtp, expect: denied} | {} | {}
+{from: host:printer1, to: 203.0.113.25, service: smtp, expect: allowed} | {printer1: {allow__printer1: [{service: smtp, to: 203.0.113.25}]}} | {special_use: [203.0.113.0/24]}
+{from: host:printer1, to: 203.0.113.25, service: smtp, expect: allowed} | {printer1: {allow__printer1: [{service: smtp, to: 203.0.113.25}]}} | {}
+{from: host:printer1, to: internet, service: smtp, expect: denied} | {printer1: {allow__printer1: [{service: smtp, to: any}]}} | {}
+{from: 192.88.99.7, to: host:printer1, service: ipp, expect: denied} | {} | {inbound: closed}
+{from: 192.88.99.7, to: host:printer1, service: ipp, expect: denied} | {} | {}
+{from: 192.88.99.7, to: host:printer1, service: ipp, expect: allowed} | {} | {}
+{from: 192.88.99.7, to: host:printer1, service: ipp, expect: allowed} | {} | {inbound: closed}
+{from: host:printer1, to: host:web1, service: ssh, expect: denied} | {} | {}
+"""
+# For each of them, what breaks it; nothing where it is proven.
+BREAKS = [
+    "",
+    "",
+    "dropped by the rule 'special-use/eth0' in forward of host ns1",
+    "accepted, as the host that sends it has no rules of ours",
+    "",
+    "accepted by the rule 'always/inbound' in forward of host ns1",
+    "",
+    "dropped by the default of forward of host ns1",
+    "accepted, as the host that sends it has no rules of ours",  # on one segment, which the router never sees
+]
+
+
+@pytest.mark.parametrize(("line", "breaks"), zip(ASSERTED.strip().splitlines(), BREAKS, strict=True))
+def test_what_is_asserted_holds_on_the_whole_way(line: str, breaks: str) -> None:
+    assertion, more, options = (yaml.safe_load(cell) for cell in line.split(" | "))
+    outside = {"eth0": {"special_use": options.pop("special_use")}} if "special_use" in options else ["eth0"]
+    printer = {"addresses": ["198.51.100.40"], "managed": False, **more.get("printer1", {})}
+    variables = {f"egress_firewall_{name}": value for name, value in printer.items()}
+    router = {**BETWEEN, "outside": outside, **options}
+    asserted = {"egress_firewall_assertions": [assertion], "egress_firewall_router": router}
+    everybody = {host: {"egress_firewall_assertions": [assertion]} for host in ("mail1", "web1", "web2", "db1")}
+    everybody["printer1"] = {**variables, "egress_firewall_assertions": [assertion]}
+    if not breaks:
+        changed("ns1", asserted, GROUPS, everybody)
+        return
+    with pytest.raises(PolicyError) as caught:
+        changed("ns1", asserted, GROUPS, everybody)
+    assert breaks in caught.value.what
+
+
+# who logs in | what the router says beside its prefixes | what is wrong, and what mends it (nothing: all is well)
+LOGINS = """
+192.88.99.7 | {} | |
+192.88.99.7 | {inbound: closed} | dropped by the default of forward of host ns1 | accept__mail1: [{service: ssh, from: [192.88.99.7]}]
+198.51.100.200 | {} | |
+2001:db8:1::200 | {} | |
+"""
+
+
+@pytest.mark.parametrize("line", LOGINS.strip().splitlines())
+def test_ansible_must_be_able_to_log_in_past_routers(line: str) -> None:
+    controller, options, what, mend = (cell.strip() for cell in line.split("|"))
+    told = {"egress_firewall_controllers": [controller]}
+    router = {"egress_firewall_router": {**BETWEEN, **yaml.safe_load(options)}, **told}
+    more = dict.fromkeys(("mail1", "web1", "web2", "db1", "printer1"), told)
+    if not what:
+        changed("ns1", router, GROUPS, more)
+        return
+    with pytest.raises(PolicyError) as caught:
+        changed("ns1", router, GROUPS, more)
+    assert what in caught.value.what
+    assert mend in caught.value.mend
+
+
+def test_a_controller_in_another_segment_is_held_like_everybody() -> None:
+    """Who is behind a router and not in the inventory says nothing beyond its segment, logins included."""
+    inside = {"eth1": ["198.51.100.0/25", "2001:db8:1::/64"], "eth2": ["198.51.100.128/25"]}
+    told = {"egress_firewall_controllers": ["198.51.100.200"]}
+    router = {"egress_firewall_router": {"inside": inside, "outside": ["eth0"]}, **told}
+    more = {host: dict(told) for host in ("mail1", "web1", "web2", "db1", "printer1")}
+    with pytest.raises(PolicyError, match=r"always/unknown-source.*Put 198\.51\.100\.200.* into the inventory"):
+        changed("ns1", router, GROUPS, more)
+    more["printer1"] |= {"egress_firewall_addresses": ["198.51.100.200"], "egress_firewall_managed": False}
+    with pytest.raises(PolicyError, match=r"always/default.*egress_firewall_allow__printer1: \[\{service: ssh, to: "):
+        changed("ns1", router, GROUPS, more)
+    more["printer1"]["egress_firewall_allow__printer1"] = [{"service": "ssh", "to": "any"}]
+    changed("ns1", router, GROUPS, more)
+
+
+def test_what_becomes_of_hosts_without_rules_is_explained_by_their_router() -> None:
+    hostvars = site()
+    hostvars["ns1"]["egress_firewall_router"] = BETWEEN
+    hostvars["printer1"] |= {"egress_firewall_addresses": ["198.51.100.40"]}
+    inventory = Inventory(hostvars, {"all": list(HOSTS), **ALL_GROUPS, **GROUPS})
+    found = explain(inventory, "printer1", "relays", "smtp")
+    assert (found["verdict"], [reason["level"] for reason in found["reasons"]]) == ("denied", ["host", "border"])
+    assert "dropped by the rule 'always/default' in from_printer1 of host ns1" in found["text"]
+    assert found["remedies"][0] == "egress_firewall_allow__printer1:"
+    near = explain(inventory, "printer1", "web1", "ssh")
+    assert (near["verdict"], [reason["level"] for reason in near["reasons"]]) == ("allowed", ["host"])
+    assert "No router sees it" in near["text"]

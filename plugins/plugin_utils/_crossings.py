@@ -1,0 +1,140 @@
+# Copyright: the palisade.egress contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What becomes of packets at the routers between two addresses. Private to this collection.
+
+A router is between two addresses that are on different sides of it, as its prefixes tell. What stays on one segment no
+router sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_ADDRESSES, Ruleset
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, intersect, subtract
+from ansible_collections.palisade.egress.plugins.plugin_utils._analyse import Frame, Outcome, shared, walk
+from ansible_collections.palisade.egress.plugins.plugin_utils._networks import join
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import NOWHERE, Fleet, Policy
+from ansible_collections.palisade.egress.plugins.plugin_utils._regions import AXIS, Region, minus, within
+
+# Return a ruleset as packets of a family meet it in a base chain.
+Frames = Callable[[Ruleset, str, str], Frame]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Packets that a router forwards: from ``source`` addresses by one interface to ``destination`` by another."""
+
+    router: str
+    in_interface: str
+    out_interface: str
+    source: Ranges
+    destination: Ranges
+
+
+@dataclass(frozen=True)
+class _Side:
+    interface: str
+    addresses: Ranges
+    is_inside: bool
+
+
+class Crossings:
+    """The routers of a fleet that have a border policy."""
+
+    def __init__(self, fleet: Fleet, policies: Mapping[str, Policy]) -> None:
+        self._sides = {
+            (name, family): list(_sides(policy, family))
+            for name, policy in policies.items()
+            if policy.border
+            for family in ("ipv4", "ipv6")
+        }
+        self._own = {name: fleet.hosts[name].addresses or NOWHERE for name, _family in self._sides}
+
+    def parts(self, family: str, source: Ranges) -> list[Ranges]:
+        """Return sources in parts, each of which is on one side of each router."""
+        parts = [source]
+        for (_router, its_family), sides in self._sides.items():
+            for its in (side.addresses for side in sides if its_family == family):
+                halves = [half for part in parts for half in (intersect(part, its), subtract(part, its))]
+                parts = [half for half in halves if half]
+        return parts or [()]
+
+    def is_behind(self, family: str, addresses: Ranges) -> bool:
+        """Tell whether some of these addresses are on the inside of a router."""
+        return any(
+            side.is_inside and intersect(addresses, side.addresses)
+            for (_router, its_family), sides in self._sides.items()
+            for side in sides
+            if its_family == family
+        )
+
+    def between(self, family: str, source: Ranges, destination: Ranges) -> Iterator[Crossing]:
+        """Yield the ways by which packets from some addresses to others cross a router."""
+        for (router, its_family), sides in self._sides.items():
+            if its_family != family:
+                continue
+            own = self._own[router].of(family)
+            for side in sides:
+                coming = subtract(intersect(source, side.addresses), own)
+                for other in sides if coming else ():
+                    going = subtract(intersect(destination, other.addresses), own)
+                    if going and other is not side:
+                        yield Crossing(router, side.interface, other.interface, coming, going)
+
+
+def _sides(policy: Policy, family: str) -> Iterator[_Side]:
+    if policy.border is None:
+        return
+    router = policy.border.router
+    for inside in router.inside:
+        yield _Side(inside.interface, inside.prefixes.of(family), True)
+    beyond = subtract(ALL_ADDRESSES.of(family), join(inside.prefixes for inside in router.inside).of(family))
+    for outside in router.outside:
+        yield _Side(outside.interface, beyond, False)
+
+
+def at_routers(
+    crossings: Crossings, rulesets: Mapping[str, Ruleset], frames: Frames, family: str, source: Ranges, region: Region
+) -> Iterator[tuple[Crossing, Outcome]]:
+    """Yield what may become of packets of a region, from these addresses, at each router that they cross."""
+    for box in region:
+        for crossing in crossings.between(family, source, box[AXIS["destination"]]):
+            ruleset = rulesets[crossing.router]
+            arriving = [box]
+            for chain in ("prerouting", "forward"):
+                whole = frames(ruleset, family, chain)
+                start = within(whole.start, _ends(crossing, whole, chain))
+                arriving = [piece for other in arriving for piece in within(start, shared(other))]
+                found = walk(whole, chain, arriving).outcomes
+                yield from ((crossing, outcome) for outcome in found if chain == "forward" or not outcome.accepts)
+                arriving = [piece for outcome in found if outcome.accepts for piece in outcome.region]
+
+
+def _ends(crossing: Crossing, whole: Frame, chain: str) -> tuple[tuple[int, Ranges], ...]:
+    """Return what packets of a crossing have in common; a spoofed source is no matter of policy."""
+    demands = {
+        "source": crossing.source,
+        "destination": crossing.destination,
+        "in_interface": whole.symbols.ranges("in_interface", [crossing.in_interface]),
+    }
+    if chain == "forward":
+        demands["out_interface"] = whole.symbols.ranges("out_interface", [crossing.out_interface])
+    return tuple(sorted((AXIS[axis], ranges) for axis, ranges in demands.items()))
+
+
+def past_routers(found: Sequence[tuple[Crossing, Outcome]], region: Region) -> Region:
+    """Return the packets of a region that may get past all routers, by what may become of them there."""
+    for router in dict.fromkeys(crossing.router for crossing, _outcome in found):
+        here = [outcome for crossing, outcome in found if crossing.router == router]
+        crossing = _like(region, here)
+        region = minus(region, crossing) + _like(region, [outcome for outcome in here if outcome.accepts])
+    return region
+
+
+def _like(region: Region, outcomes: Iterable[Outcome]) -> Region:
+    """Return the packets of a region that are those of these outcomes, seen elsewhere."""
+    return [box for outcome in outcomes for other in outcome.region for box in within(region, shared(other))]
