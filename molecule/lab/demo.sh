@@ -48,5 +48,18 @@ step 'Measuring with the fence, from every host, held against molecule/lab/expec
 echo
 measure
 
+step 'Taking the fences of all hosts down but the router, as an intruder with root would'
+echo
+for host in mail1 web1 db1 client1; do
+    podman exec "palisade-$host" palisade-egress off
+done
+
+step 'Measuring again: what crosses the router is stopped there, and it never sees what stays on one segment'
+echo
+measure --bypassed
+for host in mail1 web1 db1 client1; do
+    podman exec "palisade-$host" palisade-egress on
+done
+
 step 'Done. The lab stays up to look around; make clean removes it. For example:'
 echo '  podman exec palisade-web1 nft list table inet palisade_egress'

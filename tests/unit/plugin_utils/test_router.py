@@ -224,7 +224,7 @@ def test_what_becomes_of_hosts_without_rules_is_explained_by_their_router() -> N
     hostvars["ns1"]["egress_firewall_router"] = BETWEEN
     hostvars["printer1"] |= {"egress_firewall_addresses": ["198.51.100.40"]}
     inventory = Inventory(hostvars, {"all": list(HOSTS), **ALL_GROUPS, **GROUPS})
-    found = explain(inventory, "printer1", "relays", "smtp")
+    found = explain(inventory, "printer1", "192.88.99.7", "smtp")
     assert (found["verdict"], [reason["level"] for reason in found["reasons"]]) == ("denied", ["host", "border"])
     assert "dropped by the rule 'always/default' in from_printer1 of host ns1" in found["text"]
     assert found["remedies"][0] == "egress_firewall_allow__printer1:"
