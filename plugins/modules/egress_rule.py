@@ -210,7 +210,7 @@ options:
             description: How many lines at most, such as V(10/second). The counter of the rule counts all packets.
             type: str
       reject_with:
-        description: What the sender is told, in the way of its family.
+        description: What the sender is told, in the way of its family. V(tcp-reset) needs C(protocol=tcp).
         type: str
         choices:
           - icmp-port-unreachable
@@ -232,6 +232,7 @@ options:
       - Each has C(default) (V(accept), V(drop) or V(reject)), C(reject_with) as in O(rules[].reject_with), and
         C(priority) (V(raw), V(mangle), V(filter), V(security) or a number; a smaller one comes first).
         C(prerouting) has the priority V(raw) if none is given, the others V(filter).
+      - As a default, V(tcp-reset) is for TCP, and all else is told V(icmp-port-unreachable).
     type: dict
     default: {}
   state:

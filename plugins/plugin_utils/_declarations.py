@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ansible_collections.palisade.egress.plugins.module_utils._options import PARSERS
+from ansible_collections.palisade.egress.plugins.module_utils._options import PARSERS, REJECTS
 from ansible_collections.palisade.egress.plugins.module_utils._probe_codec import PARSERS as PROBE_PARSERS
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_time, parse_rate, parse_time
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
@@ -45,6 +45,8 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._terms import Voca
 
 GRANT = "{service: https, to: mirrors}"
 FORBID = "smtp or {service: dns, to: any, except: resolvers}"
+# What may become of packets that a policy denies.
+VERDICTS = ("drop", "reject")
 ACCEPT = "{service: ssh, from: group:bastion}"
 PROFILE = f"{{groups: [mail], grants: [{GRANT}], forbids: [smtp]}}"
 WAIVER = (
@@ -52,7 +54,7 @@ WAIVER = (
 )
 PROBE = "{service: https, to: mirrors, expect: reachable}"
 _GRANT_KEYS = ("service", "to", "interface", "user", "group", "containers", "limit", "expires", "reason")
-_FORBID_KEYS = ("name", "service", "to", "except")
+_FORBID_KEYS = ("name", "service", "to", "except", "verdict", "reject_with")
 _ACCEPT_KEYS = ("service", "from", "interface", "limit", "expires", "reason")
 _WAIVER_KEYS = ("forbid", "service", "to", "reason", "owner", "expires")
 _PROBE_KEYS = ("service", "to", "expect", "name", "timeout", "query")
@@ -195,7 +197,21 @@ def _read_forbid(value: Any, place: Place, label: str, language: Language) -> Fo
         read_terms(options[key], place.key(key), language.words) if key in options else default
         for key, default in (("to", _ANY), ("except", ()))
     )
-    return Forbid(place, label, name, service, to, without)
+    verdict = read_choice(options["verdict"], place.key("verdict"), VERDICTS) if "verdict" in options else None
+    return Forbid(place, label, name, service, to, without, verdict, _read_reply(options, place, service))
+
+
+def _read_reply(options: Mapping[str, Any], place: Place, service: Service) -> str | None:
+    """Return what a forbid answers with, which only one that always rejects can say."""
+    if "reject_with" not in options:
+        return None
+    place = place.key("reject_with")
+    if options.get("verdict") != "reject":
+        place.fail("goes with verdict: reject only", "Add that to the forbid, or leave it out")
+    reply = read_choice(options["reject_with"], place, REJECTS)
+    if reply == "tcp-reset" and not any(part.protocol in ("tcp", "any") for part in service.parts):
+        place.fail(f"tcp-reset answers TCP only, which {service.name} is not", "Choose another answer")
+    return reply
 
 
 def read_waivers(value: Any, place: Place, label: str, language: Language, bound: Bound) -> tuple[Waiver, ...]:

@@ -25,7 +25,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._model import (
     Addresses,
 )
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_addresses, format_ports
-from ansible_collections.palisade.egress.plugins.plugin_utils._denials import deny
+from ansible_collections.palisade.egress.plugins.plugin_utils._denials import deny, forbid
 from ansible_collections.palisade.egress.plugins.plugin_utils._expiry import Lapse, inbound_lapses, lapses
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Accept,
@@ -104,7 +104,7 @@ def waiver_rules(lane: Lane, composition: Composition, chains: Mapping[str, str]
         for waived in forbidden.waived:
             for name, reach in named(f"waiver/{waived.origin}", waived.reaches, several=len(waived.reaches) > 1):
                 yield rule(chain, name, "return", **matches(reach), **until(waived.waiver.expires))
-        yield from deny(lane.settings, chain, f"forbid/{forbidden.origin}", forbidden.origin, base=lane.base)
+        yield from forbid(lane.settings, chain, f"forbid/{forbidden.origin}", forbidden, base=lane.base)
 
 
 def ending_rules(lane: Lane, composition: Composition, chains: Mapping[str, str]) -> Iterator[Rule]:
@@ -150,7 +150,7 @@ def _forbid_rules(lane: Lane, chain: str, forbidden: Forbidden, chains: Mapping[
         if forbidden.waived:
             yield rule(chain, rule_name, "jump", target=chains[forbidden.origin], **matches(reach))
         else:
-            yield from deny(lane.settings, chain, rule_name, forbidden.origin, base=lane.base, **matches(reach))
+            yield from forbid(lane.settings, chain, rule_name, forbidden, base=lane.base, **matches(reach))
 
 
 def _grant_rules(chain: str, granted: Granted, *, is_flow: bool = False) -> Iterator[Rule]:

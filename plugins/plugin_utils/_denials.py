@@ -12,11 +12,13 @@ never does. A line in the log begins with ``egress``, then says what becomes of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
-from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Logging, Settings
+from ansible_collections.palisade.egress.plugins.module_utils._codec import DEFAULT_REJECT
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Forbidden, Logging, Settings
 
 Rule = dict[str, Any]
 
@@ -27,6 +29,7 @@ _NOT_IN_PREFIXES = re.compile(r"[^A-Za-z0-9_.:/+~-]")
 _PROTOCOLS = {"tcp": "tcp", "udp": "udp", "icmp": "icmp", "icmpv6": "icmp"}
 _FAMILY = {"icmp": "ipv4", "icmpv6": "ipv6"}
 _OTHER = "other"
+_RESET = "tcp-reset"
 
 
 def deny(
@@ -37,7 +40,18 @@ def deny(
     ``base`` is the base chain by which packets get to ``chain``.
     """
     rule = {"name": name, "chain": chain, "action": default(settings, base), **matches}
-    yield from _logged(_log(settings, base), rule, _verb(settings, base), what)
+    yield from _logged(_log(settings, base), rule, _verb(settings, base), what, settings.reject_with)
+
+
+def forbid(settings: Settings, chain: str, name: str, forbidden: Forbidden, **matches: Any) -> Iterator[Rule]:
+    """Yield the rules that carry out a forbid, which may choose what becomes of what it stops."""
+    declared = forbidden.forbid
+    chosen = replace(
+        settings,
+        default_verdict=declared.verdict or settings.default_verdict,
+        reject_with=declared.reject_with or settings.reject_with,
+    )
+    yield from deny(chosen, chain, name, forbidden.origin, **matches)
 
 
 def refuse_spoofed(settings: Settings, base: str, **matches: Any) -> Iterator[Rule]:
@@ -69,6 +83,12 @@ def default(settings: Settings, base: str) -> str:
     return settings.default_verdict
 
 
+def base_chain(settings: Settings, base: str) -> dict[str, str]:
+    """Return the options of a base chain."""
+    verdict = default(settings, base)
+    return {"default": verdict, **({"reject_with": settings.reject_with} if verdict == "reject" else {})}
+
+
 def log_default(settings: Settings, base: str) -> Iterator[Rule]:
     """Yield the rules that log what is left to a chain's default, which cannot log by itself."""
     log, name, verb = _log(settings, base), "always/log", _verb(settings, base)
@@ -90,22 +110,30 @@ def _log(settings: Settings, base: str) -> Logging | None:
     return settings.log if settings.log is not None and base in settings.log.chains else None
 
 
-def _logged(log: Logging | None, rule: Rule, verb: str, what: str) -> Iterator[Rule]:
-    """Yield a rule that logs, or one for each protocol that has a prefix of its own."""
-    if log is None:
-        yield rule
-        return
-    group = {} if log.group is None else {"group": log.group}
-    for protocol, narrowed in _by_protocol(rule) if log.protocols else (("", rule),):
-        yield {**narrowed, "log": {"prefix": log_prefix(verb, what, protocol), **group, "rate": log.rate}}
+def _logged(log: Logging | None, rule: Rule, verb: str, what: str, reply: str = "") -> Iterator[Rule]:
+    """Yield a rule that logs and perhaps replies, or one for each protocol that has a prefix or reply of its own."""
+    tells = log is not None and log.protocols
+    reply = reply if rule["action"] == "reject" else ""
+    apart = _PROTOCOLS if tells else ("tcp",) if reply == _RESET else ()
+    group = {} if log is None or log.group is None else {"group": log.group}
+    for protocol, narrowed in _by_protocol(rule, apart):
+        answered = {**narrowed, "reject_with": _reply(narrowed, reply)} if reply else narrowed
+        prefix = log_prefix(verb, what, protocol if tells else "")
+        yield answered if log is None else {**answered, "log": {"prefix": prefix, **group, "rate": log.rate}}
 
 
-def _by_protocol(rule: Rule) -> Iterator[tuple[str, Rule]]:
-    """Yield a rule by protocols, the rest last."""
+def _reply(rule: Rule, reply: str) -> str:
+    """Return what a rule answers with: a reset is for TCP only."""
+    return DEFAULT_REJECT if reply == _RESET and rule.get("protocol") != "tcp" else reply
+
+
+def _by_protocol(rule: Rule, apart: Iterable[str]) -> Iterator[tuple[str, Rule]]:
+    """Yield a rule by the protocols that are to be told apart, the rest last."""
     if "protocol" in rule:
         yield _PROTOCOLS.get(rule["protocol"], _OTHER), rule
         return
-    for protocol, word in _PROTOCOLS.items():
+    for protocol in apart:
+        word = _PROTOCOLS[protocol]
         if rule.get("family") in (None, _FAMILY.get(protocol, rule.get("family"))):
             yield word, {**rule, "name": f"{rule['name']}/{protocol}", "protocol": protocol}
     yield _OTHER, rule

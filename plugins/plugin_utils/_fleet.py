@@ -12,9 +12,11 @@ from time import time
 from typing import Any
 
 from ansible_collections.palisade.egress.plugins.module_utils._model import Addresses
+from ansible_collections.palisade.egress.plugins.module_utils._options import REJECTS
 from ansible_collections.palisade.egress.plugins.module_utils._values import BadValueError, format_time, parse_addresses
 from ansible_collections.palisade.egress.plugins.plugin_utils import _networks
 from ansible_collections.palisade.egress.plugins.plugin_utils._declarations import (
+    VERDICTS,
     Bound,
     Language,
     read_accepts,
@@ -65,7 +67,8 @@ _SHIPPED_NETWORKS = (*_networks.SHIPPED, *_networks.DEMANDED, *_networks.OPTIONA
 _ADDRESSES = "[198.51.100.54, 2001:db8:1::54]"
 _CHOICES = {
     "state": ("present", "absent"),
-    "default_verdict": ("drop", "reject"),
+    "default_verdict": VERDICTS,
+    "reject_with": REJECTS,
     "backend": ("auto", "nftables", "iptables"),
     "mode": ("enforce", "audit"),
     "input": ("guard", "closed", "off"),

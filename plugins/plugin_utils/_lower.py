@@ -34,7 +34,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._declared import (
     waiver_rules,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._denials import (
-    default,
+    base_chain,
     log_default,
     refuse,
     refuse_spoofed,
@@ -49,6 +49,7 @@ _DHCP = {"ipv4": (68, 67), "ipv6": (546, 547)}
 _DISCOVERY = ["nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert"]
 # What neighbours and routers ask and tell. Redirects are not among it: whoever may send them takes over a route.
 _DISCOVERY_INBOUND = ["nd-neighbor-solicit", "nd-neighbor-advert", "nd-router-advert"]
+_RST = {"mask": ["rst"], "set": ["rst"]}
 _MLD = ["mld-listener-query", "mld-listener-report", "mld-listener-done", "mld2-listener-report"]
 
 
@@ -63,20 +64,20 @@ def lower_to_ruleset(policy: Policy) -> tuple[list[Rule], Chains, Ruleset]:
         return [], {}, Ruleset()
     settings = policy.settings
     rules = [*_output(policy.composition, settings), *log_default(settings, "output")]
-    chains: Chains = {"output": {"default": default(settings, "output")}}
+    chains: Chains = {"output": base_chain(settings, "output")}
     if settings.input != "off":
         rules.extend(_input_guard(settings))
-        chains["input"] = {"default": default(settings, "input")}
+        chains["input"] = base_chain(settings, "input")
     if settings.input == "closed":
         rules.extend([*_input_closed(policy.composition, settings), *log_default(settings, "input")])
     if policy.border:
         rules.extend(border_rules(policy.border, settings))
-        chains |= {"prerouting": {"priority": "raw"}, "forward": {"default": default(settings, "forward")}}
+        chains |= {"prerouting": {"priority": "raw"}, "forward": base_chain(settings, "forward")}
     elif not policy.composition.is_router:
         # Who forwards nothing answers nobody.
         silent = replace(settings, default_verdict="drop")
         rules.extend(log_default(silent, "forward"))
-        chains["forward"] = {"default": default(silent, "forward")}
+        chains["forward"] = base_chain(silent, "forward")
     return rules, chains, decode(rules, chains)  # what the module would refuse must not get as far as a host
 
 
@@ -90,6 +91,9 @@ def _output(composition: Composition, settings: Settings) -> Iterator[Rule]:
     yield rule("output", "always/established", "accept", ctstate=["established"])
     for protocol in ICMP:
         yield rule("output", f"always/related-{protocol}", "accept", protocol=protocol, ctstate=["related"])
+    if base_chain(settings, "input").get("reject_with") == "tcp-reset":
+        # What input refuses with leaves here, and is related to what it refuses.
+        yield rule("output", "always/related-reset", "accept", protocol="tcp", tcp_flags=_RST, ctstate=["related"])
     yield from refuse(settings, "output", "always/invalid", "invalid", ctstate=["invalid"])
     yield rule("output", "always/neighbour-discovery", "accept", protocol="icmpv6", icmp_type=_DISCOVERY)
     yield rule("output", "always/mld", "accept", protocol="icmpv6", icmp_type=_MLD)

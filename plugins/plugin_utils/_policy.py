@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.palisade.egress.plugins.module_utils._codec import DEFAULT_REJECT
 from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_PORTS, Addresses
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place
@@ -110,7 +111,7 @@ class Accept:
 
 @dataclass(frozen=True)
 class Forbid:
-    """An invariant that beats every grant."""
+    """An invariant that beats every grant. Where ``verdict`` or ``reject_with`` is None, the host's setting holds."""
 
     place: Place
     label: str
@@ -118,6 +119,8 @@ class Forbid:
     service: Service
     to: tuple[Term, ...]
     without: tuple[Term, ...] = ()
+    verdict: str | None = None
+    reject_with: str | None = None
     shipped: bool = False
 
 
@@ -205,6 +208,7 @@ class Settings:
     state: str = "present"
     mode: str = "enforce"
     default_verdict: str = "drop"
+    reject_with: str = DEFAULT_REJECT
     input: str = "guard"
     backend: str = "auto"
     live_flows: str = "end"

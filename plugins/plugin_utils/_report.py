@@ -157,8 +157,13 @@ def _limit(limit: RateLimit | None) -> dict[str, Any] | None:
 
 def _forbid(forbidden: Forbidden) -> dict[str, Any]:
     forbid = forbidden.forbid
-    excepted = {"except": _texts(forbid.without)} if forbid.without else {}
-    return {"origin": forbidden.origin, "service": forbid.service.name, "to": _texts(forbid.to), **excepted}
+    extras = {"except": _texts(forbid.without), "verdict": forbid.verdict, "reject_with": forbid.reject_with}
+    return {
+        "origin": forbidden.origin,
+        "service": forbid.service.name,
+        "to": _texts(forbid.to),
+        **{key: value for key, value in extras.items() if value},
+    }
 
 
 def _waiver(waived: Waived) -> dict[str, Any]:

@@ -32,6 +32,7 @@ HOST: Mapping[str, Any] = {
     "router": {},
     "mode": "enforce",
     "default_verdict": "drop",
+    "reject_with": "icmp-port-unreachable",
     "input": "guard",
     "icmp": {"out": ["echo-request"], "in": ["echo-request"]},
     "live_flows": "end",

@@ -65,6 +65,11 @@ all  | forbid__web     | [{to: any}]                                | forbid__we
 all  | forbid__web     | [{service: smtp, name: 'a b'}]             | forbid__web[0].name on host web1   | 'a b' cannot be a name | letters, digits
 all  | forbid__web     | [{service: smtp, except: []}]              | forbid__web[0].except on host web1 | an empty list | Write it like
 all  | forbid__web     | [{service: smtp, except: any}]             | forbid__web[0] on host web1        | it forbids nothing | Mend 'to' and 'except'
+all  | forbid__web     | [{service: smtp, verdict: accept}]         | forbid__web[0].verdict on host web1 | 'accept' is not possible here | drop or reject
+all  | forbid__web     | [{service: smtp, reject_with: tcp-reset}]  | forbid__web[0].reject_with on host web1 | goes with verdict: reject only | Add that
+all  | forbid__web     | [{service: smtp, verdict: drop, reject_with: tcp-reset}] | forbid__web[0].reject_with on host web1 | goes with verdict: reject only | or leave it out
+all  | forbid__web     | [{service: smtp, verdict: reject, reject_with: tcp-rst}] | forbid__web[0].reject_with on host web1 | 'tcp-rst' is not possible here | Did you mean 'tcp-reset'?
+all  | forbid__web     | [{service: ntp, verdict: reject, reject_with: tcp-reset}] | forbid__web[0].reject_with on host web1 | answers TCP only, which ntp is not | Choose another answer
 all  | networks__web   | [resolvers]                                | networks__web on host web1         | a list stands where a mapping belongs | Write it like
 web1 | addresses       | 198.51.100.11                              | addresses on host web1             | '198.51.100.11' stands where a list belongs | [198.51.100.54
 web1 | addresses       | ~                                          | addresses on host web1             | nothing (null) stands where a list belongs | Write it like
@@ -258,6 +263,7 @@ web1 | mode            | enfoce                                     | mode on ho
 web1 | default_verdict | accept                                     | default_verdict on host web1       | 'accept' is not possible here | drop or reject
 web1 | default_verdict | ~                                          | default_verdict on host web1       | nothing (null) is not possible here | drop or reject
 web1 | default_verdict | [drop]                                     | default_verdict on host web1       | a list is not possible here | drop or reject
+web1 | reject_with     | icmp-port-unreachabel                      | reject_with on host web1           | 'icmp-port-unreachabel' is not possible here | Did you mean 'icmp-port-unreachable'?
 web1 | input           | true                                       | input on host web1                 | true is not possible here | guard or closed or off
 web1 | icmp            | [echo-request]                             | icmp on host web1                  | a list stands where a mapping belongs | {out: [echo-request], in: [echo-request]}
 web1 | icmp            | {output: []}                               | icmp on host web1                  | unknown key 'output' | Did you mean 'out'?

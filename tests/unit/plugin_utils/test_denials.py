@@ -129,6 +129,32 @@ def test_rejected_packets_are_told_from_dropped_ones() -> None:
     assert found["forward always/log"] == "egress drop forward "
 
 
+def test_a_forbid_s_verdict_is_its_own_in_the_log_and_the_report_too() -> None:
+    forbids = [
+        {"service": "irc", "verdict": "reject", "reject_with": "tcp-reset"},
+        {"service": "ntp", "verdict": "drop"},
+    ]
+    for default, told in ("drop", "drop"), ("reject", "reject"):
+        policy = compiled("web1", default_verdict=default, forbid__web1=forbids)
+        found = prefixes(policy)
+        assert found["output forbid/web1/irc"] == "egress reject web1/irc "
+        assert found["output forbid/web1/ntp"] == "egress drop web1/ntp "
+        assert found["output forbid/web/smtp"] == f"egress {told} web/smtp "
+        extras = [{k: f[k] for k in ("verdict", "reject_with") if k in f} for f in policy["forbids"]]
+        assert extras == [{}, {"verdict": "reject", "reject_with": "tcp-reset"}, {"verdict": "drop"}]
+
+
+def test_a_reset_is_for_tcp_and_all_else_gets_an_error() -> None:
+    forbids = [{"name": "all", "service": "any", "to": "203.0.113.0/24"}, "dns"]
+    for log in {"chains": ["output"]}, {"chains": ["output"], "protocols": True}:
+        reset = {"default_verdict": "reject", "reject_with": "tcp-reset"}
+        policy = compiled("web2", log=log, forbid__web2=forbids, **reset)
+        replies = {(r.get("protocol") == "tcp", r["reject_with"]) for r in policy["rules"] if r["action"] == "reject"}
+        assert replies == {(True, "tcp-reset"), (False, "icmp-port-unreachable")}
+        assert {"forbid/web2/all/tcp", "forbid/web2/all", "forbid/web2/dns/udp"} <= {r["name"] for r in policy["rules"]}
+        assert policy["chains"]["output"] == {"default": "reject", "reject_with": "tcp-reset"}
+
+
 def test_protocols_have_prefixes_of_their_own() -> None:
     forbids = [{"name": "all", "service": "any", "to": "203.0.113.0/24"}, "ipsec"]
     policy = compiled("ns1", log={"protocols": True, "chains": ["output"]}, forbid__ns1=forbids)
@@ -156,6 +182,7 @@ def test_protocols_have_prefixes_of_their_own() -> None:
 POLICIES: dict[str, dict[str, Any]] = {
     "plain": {},
     "rejecting": {"default_verdict": "reject"},
+    "resetting": {"default_verdict": "reject", "reject_with": "tcp-reset", "input": "closed", "guard": False},
     "by protocol": {"log": {"protocols": True, "chains": ["output", "input", "forward"]}},
     "waived": {"allow__web": [SMTP], "waivers__web": [WAIVER]},
     "waived twice": {

@@ -139,7 +139,23 @@ def test_closed_input(verdict: str) -> None:
     policy = compiled("ns1", {"input": "closed", "default_verdict": verdict, "accept__ns1": accepts})
     accepted = ["accept/ns1/dns/udp", "accept/ns1/dns/tcp", "accept/ns1/ssh"]
     assert names(policy, "input") == [*CLOSED, *accepted]
-    assert policy["chains"]["input"] == {"default": verdict}
+    assert policy["chains"]["input"]["default"] == verdict
+
+
+# The reset with which input refuses leaves by output.
+@pytest.mark.parametrize(
+    ("settings", "leaves"),
+    [
+        ({"input": "closed"}, True),
+        ({"input": "closed", "default_verdict": "drop"}, False),
+        ({"input": "closed", "reject_with": "icmp-net-unreachable"}, False),
+        ({"input": "closed", "mode": "audit"}, False),
+        ({"input": "guard"}, False),
+    ],
+)
+def test_resets_leave_where_closed_input_gives_them(settings: dict[str, Any], leaves: bool) -> None:
+    policy = compiled("ns1", {"default_verdict": "reject", "reject_with": "tcp-reset", **settings})
+    assert ("always/related-reset" in names(policy, "output")) is leaves
 
 
 # accept in YAML | rules in YAML, without name, chain and action
