@@ -156,6 +156,8 @@ SERVICES: Mapping[str, tuple[Definition, ...]] = {
     "zookeeper": _tcp(2181),
     "kubernetes-api": _tcp(6443),
     "docker": _tcp(2376),
+    # Where a cloud tells a machine about itself; the second port is the one of Azure's platform.
+    "cloud-metadata": _tcp(80, 32526),
     "salt": _tcp("4505-4506"),
     "puppet": _tcp(8140),
     # Tunnels and routing.

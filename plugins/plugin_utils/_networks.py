@@ -55,6 +55,9 @@ _GLOBAL_AFTER_ALL = parse_addresses(
         "2001:30::/28",  # drone remote identification
     )
 )
+# Where clouds tell a machine about itself, keys among it: most of them at the first, Amazon by IPv6 at the second, and
+# Azure's platform at the third, whose address looks like anybody's and which answers Azure's own machines only.
+_CLOUD_METADATA = parse_addresses(("169.254.169.254", "fd00:ec2::254", "168.63.129.16"))
 _GLOBAL_UNICAST = parse_addresses(("2000::/3",)).ipv6
 # Translators put an IPv4 address into the last 32 bits of this prefix (RFC 6052).
 _EMBEDDED = int("0064ff9b" + "0" * 24, 16)
@@ -80,13 +83,14 @@ def minus(left: Addresses, right: Addresses) -> Addresses:
 
 def _internet() -> Addresses:
     excluded = minus(_NOT_GLOBAL, _GLOBAL_AFTER_ALL)
-    ipv4 = subtract(ALL_IPV4, excluded.ipv4)
+    ipv4 = subtract(ALL_IPV4, merge(excluded.ipv4 + _CLOUD_METADATA.ipv4))
     return Addresses(ipv4, merge(subtract(_GLOBAL_UNICAST, excluded.ipv6) + embed(ipv4)))
 
 
 INTERNET = _internet()
 SHIPPED: Mapping[str, Definition] = {
-    "internet": Definition(Place("shipped networks.internet"), (Term("internet", "addresses", addresses=INTERNET),)),
+    name: Definition(Place(f"shipped networks.{name}"), (Term(name, "addresses", addresses=addresses),))
+    for name, addresses in (("internet", INTERNET), ("cloud_metadata", _CLOUD_METADATA))
 }
 _UNUSABLE = parse_addresses(("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255", "::/127", "ff00::/8"))
 

@@ -6,7 +6,7 @@
 
 Each says why it may reach what it may. They name networks that ship undefined, so that nothing is open that the
 inventory does not say. Only those whose work is with strangers name the ``internet``: who delivers mail, resolves
-names, keeps time, or fetches for others.
+names, keeps time, or fetches for others. The other network that ships defined is the one of machines in clouds.
 """
 
 from __future__ import annotations
@@ -154,6 +154,9 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
         ],
         "forbids": [*_NO_MAIL_NO_FTP, *_NO_WORMS, {"service": "dns", "except": "resolvers"}],
     },
+    # A machine in a cloud. What it is told about itself has keys in it, which whoever breaks into a service must not
+    # get: for root only, as whom the clouds' agents run.
+    "cloud": {"grants": [{"service": "cloud-metadata", "to": "cloud_metadata", "user": "root"}]},
     # Forwards the packets of others, and is itself a host that needs what base grants and nothing else.
     ROUTER: {"forbids": ["smtp", "ftp"]},
 }

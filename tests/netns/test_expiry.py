@@ -41,11 +41,13 @@ def grant(*ports: str, **options: Any) -> dict[str, Any]:
     return {"service": {"protocol": "tcp", "ports": list(ports)}, "to": "peer", **options}
 
 
-def apply(link: Link, allow: list[dict[str, Any]], **variables: Any) -> dict[str, Any]:
+def apply(
+    link: Link, allow: list[dict[str, Any]], groups: dict[str, list[str]] | None = None, **variables: Any
+) -> dict[str, Any]:
     """Compile a policy for the host ``here`` and have its kernel hold it."""
     given = {"networks": NETWORKS, "addresses": [HERE, HERE6], "allow__here": allow, **variables}
     hostvars = {"here": {f"egress_firewall_{name}": value for name, value in given.items()}}
-    policy = compile_policies(hostvars, {})["here"]
+    policy = compile_policies(hostvars, groups or {})["here"]
     return link.apply(policy["rules"], chains=policy["chains"], live_flows=policy["settings"]["live_flows"])
 
 

@@ -56,6 +56,15 @@ HOLDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"from": "group:web", "to": "192.0.2.0/24", "protocol": "icmp", "expect": "allowed"},
         {ALLOW: [{"service": {"protocol": "icmp", "icmp_types": list(range(256))}, "to": "192.0.2.0/24"}]},
     ),
+    # root alone is granted the metadata of a cloud
+    (
+        says("group:web cloud_metadata http denied", user="www-data"),
+        {"egress_firewall_profiles": {"cloud": {"groups": ["web"]}}, ALLOW: [{"service": "http", "to": "internet"}]},
+    ),
+    (
+        says("group:web cloud_metadata cloud-metadata allowed", user="root"),
+        {"egress_firewall_profiles": {"cloud": {"groups": ["web"]}}},
+    ),
     # a grant bound to a user is not one to all
     (says("group:web any ssh allowed", user="backup"), {ALLOW: [{"service": "ssh", "to": "any", "user": "backup"}]}),
     (says("group:web any ssh denied", user="www"), {ALLOW: [{"service": "ssh", "to": "any", "user": "backup"}]}),
@@ -111,6 +120,11 @@ BROKEN: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
         says("group:web any ssh denied"),
         {ALLOW: [{"service": "ssh", "to": "203.0.113.7"}]},
         ["web1 → 203.0.113.7 tcp port 22", "from the grant 'web/ssh' in egress_firewall_allow__web[0]"],
+    ),
+    (
+        says("group:web cloud_metadata http denied", user="www-data"),
+        {ALLOW: [{"service": "http", "to": "any"}]},
+        ["tcp port 80", "from the grant 'web/http' in egress_firewall_allow__web[0]"],
     ),
     (says("group:web any ssh allowed"), {}, ["dropped by the default of output of host web1", "stops it"]),
     (

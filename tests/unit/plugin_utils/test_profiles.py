@@ -16,7 +16,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._errors import Pol
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import DEMANDED, OPTIONAL
 from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import PROFILES
 
-NAMES = "base mail mail_exchanger web database dns ntp proxy bastion monitoring workstation router"
+NAMES = "base mail mail_exchanger web database dns ntp proxy bastion monitoring workstation cloud router"
 ALL_NETWORKS = {
     **NETWORKS,
     "time_servers": ["203.0.113.123"],
@@ -38,14 +38,14 @@ def test_all_ship() -> None:
 def test_they_name_only_networks_that_ship_undefined_or_the_internet(name: str) -> None:
     declared = [item for key in ("grants", "forbids", "probes") for item in PROFILES[name].get(key, [])]
     terms = {item[key] for item in declared if isinstance(item, dict) for key in ("to", "except") if key in item}
-    assert terms <= {"internet", *DEMANDED, *OPTIONAL}
+    assert terms <= {"internet", *(["cloud_metadata"] if name == "cloud" else []), *DEMANDED, *OPTIONAL}
 
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_each_compiles_with_nothing_defined_and_with_everything(name: str) -> None:
     bare = compiled("ns1", {"networks": {"resolvers": [], "time_servers": []}}, {name: ["ns1"]})
     opened = [grant["to"] for grant in bare["grants"] if grant["origin"] != "always/echo-request"]
-    assert all(to == ["internet"] for to in opened)
+    assert all(to == (["cloud_metadata"] if name == "cloud" else ["internet"]) for to in opened)
     full = compiled("ns1", {"networks": ALL_NETWORKS}, {name: ["ns1"]})
     assert full["profiles"] == (["base"] if name == "base" else ["base", name])
     assert [origin for origin in full["not_in_use"] if origin.startswith(f"{name}/")] == []
