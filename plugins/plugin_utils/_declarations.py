@@ -59,6 +59,8 @@ _ACCEPT_KEYS = ("service", "from", "interface", "limit", "expires", "reason")
 _WAIVER_KEYS = ("forbid", "service", "to", "reason", "owner", "expires")
 _PROBE_KEYS = ("service", "to", "expect", "name", "timeout", "query")
 _PROFILE_KEYS = ("groups", "grants", "forbids", "accepts", "probes")
+# The longest burst of the data contract.
+_MOST_BURST = 65535
 # Those of times that may be moved from zone to zone.
 _YEARS = range(1971, 9999)
 _ANY = (Term("any", "any"),)
@@ -158,8 +160,8 @@ def _read_limit(declared: Mapping[str, Any], place: Place) -> RateLimit | None:
         place.fail("it has no rate", f"Write it like {example}")
     amount, unit = read_by(parse_rate, options["rate"], place.key("rate"))
     burst = options.get("burst")
-    if "burst" in options and (not isinstance(burst, int) or isinstance(burst, bool) or not 0 < burst <= 10**6):
-        place.key("burst").fail("not a number of packets", "Write a number from 1 to 1000000")
+    if "burst" in options and (not isinstance(burst, int) or isinstance(burst, bool) or not 0 < burst <= _MOST_BURST):
+        place.key("burst").fail("not a number of packets", f"Write a number from 1 to {_MOST_BURST}")
     per = read_choice(options.get("per", "none"), place.key("per"), ("none", "source", "destination"))
     return RateLimit(f"{amount}/{unit}", burst, per)
 

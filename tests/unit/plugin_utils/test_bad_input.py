@@ -148,6 +148,7 @@ all  | allow__web      | [{service: ssh, to: any, group: {a: b}}]   | allow__web
 all  | allow__web      | [{service: ssh, to: any, limit: fast}]     | allow__web[0].limit.rate on host web1 | 'fast' is not a rate | 20/second
 all  | allow__web      | [{service: ssh, to: any, limit: {burst: 5}}] | allow__web[0].limit on host web1 | it has no rate | 20/second
 all  | allow__web      | [{service: ssh, to: any, limit: {rate: 5/day, burst: 0}}] | allow__web[0].limit.burst on host web1 | not a number of packets | from 1
+all  | allow__web      | [{service: ssh, to: any, limit: {rate: 5/day, burst: 65536}}] | allow__web[0].limit.burst on host web1 | not a number of packets | from 1 to 65535
 all  | allow__web      | [{service: ssh, to: any, limit: {rate: 5/day, per: host}}] | allow__web[0].limit.per on host web1 | 'host' is not possible here | Write none or source
 all  | allow__web      | [{service: ssh, to: any, limit: {rate: 5/day, mode: over}}] | allow__web[0].limit on host web1 | unknown key 'mode' | Write it like
 all  | allow__web      | [{service: ssh, to: any, expires: 2027-01-31}] | allow__web[0].expires on host web1 | is not a time in UTC | 2027-01-31T00:00:00Z
