@@ -68,13 +68,18 @@ def _changes(table: Table, chains: List[_Wanted]) -> Iterator[Command]:
     for name, kernel in table.chains.items():
         keep = stay.get(name, frozenset()) if name not in renewed else frozenset()
         yield from _delete_rules(kernel, keep)
+    changed = [named for named in sets.values() if named.name in outdated or named != table.sets.get(named.name)]
+    for named in changed:
+        if named.name in table.sets and named.name not in outdated:
+            # Before chains go: the map may lead to them still.
+            yield Command(f"flush {named.kind} {TABLE} {named.name}", f"the {named.kind} {named.name}")
     yield from _delete_objects(table, stay, renewed, sets, counters, outdated)
     yield from _add_chains(table, chains, renewed)
     for counter in counters:
         if counter not in table.counters:
             yield Command(f"add counter {TABLE} {counter}", f"the counter {counter}")
-    for named in sets.values():
-        yield from _fill_set(named, None if named.name in outdated else table.sets.get(named.name))
+    for named in changed:
+        yield Command(f"add {named.kind} {TABLE} {set_definition(named)}", f"the {named.kind} {named.name}")
     for wanted in chains:
         name = chain_name(wanted.chain.name)
         keep = stay[name] if name not in renewed else frozenset()
@@ -143,15 +148,6 @@ def _add_chains(table: Table, chains: List[_Wanted], renewed: set[str]) -> Itera
         policy = None if name not in BASE_CHAINS else "accept" if wanted.chain.default == "accept" else "drop"
         if kernel is None or name in renewed or kernel.policy != policy:
             yield Command(f"add chain {TABLE} {chain_definition(wanted.chain)}", f"the chain {name}")
-
-
-def _fill_set(named: NamedSet, now: Optional[NamedSet]) -> Iterator[Command]:
-    about = f"the {named.kind} {named.name}"
-    if named == now:
-        return
-    if now is not None:
-        yield Command(f"flush {named.kind} {TABLE} {named.name}", about)
-    yield Command(f"add {named.kind} {TABLE} {set_definition(named)}", about)
 
 
 def _add_rules(kernel: Optional[KernelChain], wanted: _Wanted, keep: frozenset[str]) -> Iterator[Command]:

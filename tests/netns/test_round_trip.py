@@ -50,6 +50,16 @@ def test_with_each_version_of_nft(seed: int, each_nft: Namespace) -> None:
     for_samples(histories(), HISTORIES, seed)(lambda history: prove(Nftables(each_nft.run), history))
 
 
+def test_a_dispatch_that_stays_leaves_a_chain_that_goes(backend: Nftables) -> None:
+    for chain in "before", "after":
+        table = {f"{net}.{2 * n}/32": chain for n in range(12) for net in ("198.51.100", "203.0.113")}
+        dispatch = {"name": "by", "chain": "output", "action": "dispatch", "dispatch": {"source": table}}
+        last = {"name": "last", "chain": chain, "action": "drop"}
+        wanted = decode([dispatch, last], {})
+        assert converge(backend, wanted, check=False, midstream=False).plan
+        assert backend.observe(backend.read()).ruleset == wanted
+
+
 def test_a_snapshot_restores_all_that_there_was(netns: Namespace, backend: Nftables) -> None:
     def restored(ruleset: PlainRuleset) -> None:
         wanted = decode(*ruleset)
