@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
-_LIMIT = re.compile(r"add @\S+ \{ ip6? [sd]addr limit rate (over )?(\d+)/(\w+)(?: burst (\d+) packets)? \}")
+_LIMIT = re.compile(r"update @\S+ \{ ip6? [sd]addr limit rate (over )?(\d+)/(\w+)(?: burst (\d+) packets)? \}")
 _HANDLE = re.compile(r" # handle (\d+)\Z")
 _TABLE_FLAGS = re.compile(r"^\tflags (\S+)$", re.MULTILINE)
 _KNOWN_FLAGS = ("dormant", "owner", "persist")

@@ -19,7 +19,6 @@ from ansible_collections.palisade.egress.plugins.module_utils._model import Addr
 from ansible_collections.palisade.egress.plugins.module_utils._nft_render import (
     ADDRESS,
     IP,
-    LIMIT_MEMORY,
     LIMIT_SIZE,
     REJECT_WITH,
     NamedSet,
@@ -109,8 +108,8 @@ def named_set(kind: str, item: Mapping[str, Any]) -> NamedSet:
     flags = words(item.get("flags", []))
     if family is None:
         raise UnexplainedError(item["type"])
-    if item.get("timeout") == LIMIT_MEMORY and item.get("size") == LIMIT_SIZE and kind == "set":
-        return NamedSet(item["name"], family, memory=True)
+    if item.get("timeout") and item.get("size") == LIMIT_SIZE and kind == "set":
+        return NamedSet(item["name"], family, memory=item["timeout"])
     if flags != ["interval"] or not set(item) <= {"family", "name", "table", "type", "handle", "flags", "elem", "map"}:
         raise UnexplainedError(item["name"])
     elements = item.get("elem", [])
@@ -190,7 +189,7 @@ def _as_limit(value: Any, per: str) -> Limit:
 
 
 def _limit_by_address(line: Line, value: Any) -> None:
-    if value["op"] != "add" or len(value["stmt"]) != 1 or not line.named(value["set"]).memory:
+    if value["op"] != "update" or len(value["stmt"]) != 1 or not line.named(value["set"]).memory:
         raise UnexplainedError("set")
     per = _address_key(line, value["elem"])
     line.put("limit", _as_limit(value["stmt"][0]["limit"], per))

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -90,3 +92,28 @@ def test_a_rule_that_goes_takes_its_count_along(netns: Namespace, backend: Nftab
     converge(backend, decode([OTHER], {}), check=False, midstream=False)
     converge(backend, decode(RULES, {}), check=False, midstream=False)
     assert counted(backend, "output/ping") == 0
+
+
+# limit | for how many seconds an address is remembered that sends no more: until its burst is whole again
+MEMORIES = {("50/second", 5): 60, ("1/hour", 3): 3 * 3600, ("7/minute", 100): 858, ("1/day", 65535): 4294967}
+
+
+@pytest.mark.parametrize("limit", MEMORIES, ids=str)
+def test_a_limit_remembers_an_address_until_its_burst_is_whole_again(
+    limit: tuple[str, int], netns: Namespace, backend: Nftables
+) -> None:
+    (rate, burst), memory = limit, MEMORIES[limit]
+    netns.must("ip link set lo up")
+    rule = {**PING, "limit": {"rate": rate, "burst": burst, "per": "destination"}}
+    converge(backend, decode([rule], {}), check=False, midstream=False)
+
+    def left() -> int:
+        listed = json.loads(netns.must("nft -j list set inet palisade_egress output/ping/rate4"))["nftables"]
+        return int(listed[1]["set"]["elem"][0]["elem"]["expires"])
+
+    send(netns, 1)
+    assert memory - 10 < left() <= memory
+    time.sleep(2.1)
+    before = left()
+    send(netns, 1)
+    assert before < left()  # and as long as it does send, it is not forgotten at all

@@ -23,10 +23,11 @@ TEXT = """table inet palisade_egress { # handle 7
 
 \tchain output { # handle 1
 \t\ttype filter hook output priority filter; policy accept;
-\t\tmeta nfproto ipv4 add @output/web/rate4 { ip saddr limit rate over 20/minute burst 9 packets } \
-counter name "output/web" log prefix "add @x { ip saddr limit rate 1/day }" accept comment "web # handle 6" # handle 5
-\t\tadd @output/x/rate6 { ip6 daddr limit rate 7/day } counter name "output/x" drop comment "x" # handle 6
-\t\tcounter name "output/y" log prefix "add @y { ip saddr limit rate 1/day }" # handle 8
+\t\tmeta nfproto ipv4 update @output/web/rate4 { ip saddr limit rate over 20/minute \
+burst 9 packets } counter name "output/web" log prefix "update @x { ip saddr limit rate 1/day }" accept \
+comment "web # handle 6" # handle 5
+\t\tupdate @output/x/rate6 { ip6 daddr limit rate 7/day } counter name "output/x" drop comment "x" # handle 6
+\t\tcounter name "output/y" log prefix "update @y { ip saddr limit rate 1/day }" # handle 8
 \t}
 }
 """

@@ -105,15 +105,17 @@ LINES: list[tuple[Plain, list[str]]] = [
         [
             "add set T output/web/rate4 { type ipv4_addr; size 65535; flags dynamic; timeout 60s; }",
             "add set T output/web/rate6 { type ipv6_addr; size 65535; flags dynamic; timeout 60s; }",
-            "meta nfproto ipv4 add @output/web/rate4 { ip saddr limit rate 20/second burst 5 packets } COUNT accept",
-            "meta nfproto ipv6 add @output/web/rate6 { ip6 saddr limit rate 20/second burst 5 packets } COUNT accept",
+            "meta nfproto ipv4 update @output/web/rate4 { ip saddr limit rate 20/second burst 5 packets } COUNT accept",
+            "meta nfproto ipv6 update @output/web/rate6 "
+            "{ ip6 saddr limit rate 20/second burst 5 packets } COUNT accept",
         ],
     ),
     (
         {"family": "ipv6", "limit": {"rate": "2/day", "per": "destination", "mode": "over"}},
         [
-            "add set T output/web/rate6 { type ipv6_addr; size 65535; flags dynamic; timeout 60s; }",
-            "meta nfproto ipv6 add @output/web/rate6 { ip6 daddr limit rate over 2/day burst 5 packets } COUNT accept",
+            "add set T output/web/rate6 { type ipv6_addr; size 65535; flags dynamic; timeout 216000s; }",
+            "meta nfproto ipv6 update @output/web/rate6 "
+            "{ ip6 daddr limit rate over 2/day burst 5 packets } COUNT accept",
         ],
     ),
     ({"log": {"prefix": "egress "}}, ['COUNT log prefix "egress " accept']),
