@@ -24,6 +24,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._errors import (
     RuleError,
 )
 from ansible_collections.palisade.egress.plugins.module_utils._guard import check_logins
+from ansible_collections.palisade.egress.plugins.module_utils._leases import check_leases
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._module import backend_of, runner
 from ansible_collections.palisade.egress.plugins.module_utils._owners import resolve_owners
@@ -155,6 +156,7 @@ def _converge(
     def guard(rules: Ruleset) -> None:
         if module.params["guard"]:
             check_logins(rules, _connections.logins(module.params["login"]), time())
+            check_leases(rules, _connections.addresses(), time())
 
     def prepare(first_apply: bool, snapshot: Any) -> None:
         if module.params["live_flows"] == "end":

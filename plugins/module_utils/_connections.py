@@ -19,6 +19,7 @@ from typing import Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
 from ansible_collections.palisade.egress.plugins.module_utils._flows import Flow, Socket, denied_flows, open_flows
+from ansible_collections.palisade.egress.plugins.module_utils._leases import Address
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._values import PORT_PROTOCOLS, PROTOCOLS
 
@@ -27,6 +28,9 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 REQUEST, ACK, DUMP, CREATE, EXCLUSIVE = 0x1, 0x4, 0x300, 0x400, 0x200
 CT_NEW, CT_GET, CT_DELETE = 0x100, 0x101, 0x102
 GET_ADDRESSES = 22
+# Attributes of addresses, and what their lifetimes, preferred and valid, say if they do not end.
+ADDRESS, ADDRESS_LOCAL, ADDRESS_LIFETIMES = 1, 2, 6
+FOREVER = 0xFFFFFFFF
 NESTED, TYPE_MASK = 0x8000, 0x3FFF
 # Attributes of conntrack's messages.
 TUPLE_ORIGINAL, TUPLE_REPLY, STATUS, PROTOINFO, TIMEOUT = 1, 2, 3, 4, 7
@@ -140,17 +144,33 @@ def logins(login: str) -> List[Flow]:
 
 def own_addresses() -> FrozenSet[Tuple[str, int]]:
     """Return this host's addresses as (family, integer)."""
+    return frozenset((address.family, address.value) for address in addresses())
+
+
+def addresses() -> List[Address]:
+    """Return this host's addresses."""
     try:
         answers = _ask(socket.NETLINK_ROUTE, GET_ADDRESSES, DUMP, struct.pack("=BBBBI", 0, 0, 0, 0, 0))
     except OSError as error:
-        raise KernelError("netlink", f"this host's addresses cannot be read ({error})", _LIVE_ON) from error
-    found = set()
-    for answer in answers:
-        attributes = _attributes(answer[8:])
-        address = attributes.get(2) or attributes.get(1)
-        if address and answer[0] in FAMILIES:
-            found.add((FAMILIES[answer[0]], int.from_bytes(address, "big")))
-    return frozenset(found)
+        mend = "set guard: false and live_flows: keep"
+        raise KernelError("netlink", f"this host's addresses cannot be read ({error})", mend) from error
+    return [address for address in map(_own, answers) if address]
+
+
+def _own(answer: bytes) -> Optional[Address]:
+    """Return an address as rtnetlink tells it; where the link has two ends, the first attribute is the other's."""
+    family, length, _flags, _scope, index = struct.unpack_from("=BBBBI", answer)
+    try:
+        interface = socket.if_indextoname(index)
+    except OSError:
+        # It has gone meanwhile.
+        return None
+    if family not in FAMILIES:
+        return None
+    attributes = _attributes(answer[8:])
+    value = attributes.get(ADDRESS_LOCAL) or attributes[ADDRESS]
+    (valid,) = struct.unpack_from("=4xI", attributes[ADDRESS_LIFETIMES])
+    return Address(FAMILIES[family], int.from_bytes(value, "big"), length, interface, valid != FOREVER)
 
 
 def tcp_sockets(directory: Path = Path("/proc/net")) -> List[Socket]:

@@ -11,7 +11,7 @@ flows that could not begin any more have to be found, by evaluating the packet t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, FrozenSet, Iterable, Iterator, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, Optional, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._evaluate import Packet, either, evaluate
 from ansible_collections.palisade.egress.plugins.module_utils._model import Limit, Rule, Ruleset
@@ -130,9 +130,15 @@ def _is_denied(ruleset: Ruleset, flow: Flow, from_here: bool, to_here: bool, now
 
 
 def without_unknowns(rule: Rule) -> Rule:
-    """Return the rule without interfaces, owners and the check of the way back, if it has any."""
-    without = replace(rule, in_interface=None, out_interface=None, uid_owner=None, gid_owner=None, reverse_path=None)
-    return rule if without == rule else replace(without, limit=_UNKNOWN)
+    """Return the rule as it may match, whatever the interfaces, owners and the check of the way back."""
+    return without(rule, ("in_interface", "out_interface", "uid_owner", "gid_owner", "reverse_path"))
+
+
+def without(rule: Rule, unknown: Iterable[str]) -> Rule:
+    """Return the rule without options about what is not known of a packet; if it has any, it may match or not."""
+    nothing: Dict[str, Any] = dict.fromkeys(unknown)
+    known = replace(rule, **nothing)
+    return rule if known == rule else replace(known, limit=_UNKNOWN)
 
 
 def loops(rule: Rule) -> bool:
