@@ -14,6 +14,7 @@ packages=(
     openssh-server sudo python3                  # as Ansible wants it
     nftables iptables ipset conntrack            # what is tested
     dnsmasq-base                                 # what hosts cannot do without
+    rsyslog ulogd2 ulogd2-json                   # what becomes of what is logged
     iproute2 iputils-ping tcpdump netcat-openbsd # what a person looks with
 )
 
