@@ -57,6 +57,9 @@ def apply_rules(module: Any) -> Dict[str, Any]:
 def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
     """Change what differs; with a token, only for as long as the watchdog waits to be told to let it stand."""
     wanted = _wanted(module.params)
+    if wanted is not None and module.params["guard"]:
+        # Rules that have not changed are told, too: a host may have come to its lease since.
+        check_leases(wanted, _connections.addresses(), time())
     saving = Saving(module, wanted)
     outcome = _converge(module, wanted, saving, midstream=module.params["midstream"] == "on_first_apply", token=token)
     pending = bool(token and outcome.plan)
@@ -156,7 +159,6 @@ def _converge(
     def guard(rules: Ruleset) -> None:
         if module.params["guard"]:
             check_logins(rules, _connections.logins(module.params["login"]), time())
-            check_leases(rules, _connections.addresses(), time())
 
     def prepare(first_apply: bool, snapshot: Any) -> None:
         if module.params["live_flows"] == "end":

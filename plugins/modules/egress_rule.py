@@ -292,8 +292,8 @@ options:
     description:
       - Whether to refuse rules, before they are loaded, under which no login like the one at hand could begin or be
         answered. Set it to V(false) if there is another way in.
-      - It refuses rules under which an address that DHCP lent this host could not be renewed, too. Such an address has
-        a lifetime and, in IPv6, no prefix but itself.
+      - It refuses rules under which an address that DHCP lent this host could not be renewed, too, be they in the
+        kernel already. Such an address has a lifetime and, in IPv6, no prefix but itself.
     type: bool
     default: true
   login:

@@ -192,6 +192,13 @@ def test_what_leaves_by_a_packet_socket_is_not_held_here(lan: Lan) -> None:
         assert not lan.has(LEASED6)
 
 
+def sends(lan: Lan, to: str, port: int, source_port: int) -> bool:
+    """Tell whether a datagram leaves; the sender of one that is dropped is told so."""
+    family = "AF_INET6" if ":" in to else "AF_INET"
+    send = f"s = socket.socket(socket.{family}, socket.SOCK_DGRAM); s.bind(('', {source_port}))"
+    return lan.here.run([sys.executable, "-c", f"import socket; {send}; s.sendto(b'x', ('{to}', {port}))"]).code == 0
+
+
 def reaches(lan: Lan, to: str, port: int, source_port: int) -> bool:
     dial = f"socket.create_connection(('{to}', {port}), timeout=1, source_address=('', {source_port}))"
     return lan.here.run([sys.executable, "-c", f"import socket; {dial}"]).code == 0
@@ -200,7 +207,7 @@ def reaches(lan: Lan, to: str, port: int, source_port: int) -> bool:
 @pytest.mark.parametrize(
     ("own", "to", "client", "server"), [(LEASED, SERVER, 68, 67), (LEASED6, SERVER6, 546, 547)], ids=["ipv4", "ipv6"]
 )
-def test_a_grant_of_dhcp_lets_no_tcp_out(lan: Lan, own: str, to: str, client: int, server: int) -> None:
+def test_a_grant_of_dhcp_is_for_udp_between_its_ports(lan: Lan, own: str, to: str, client: int, server: int) -> None:
     lan.here.must(f"ip address add {own}/{64 if ':' in own else 24} dev wire" + " nodad" * (":" in own))
     family = "AF_INET6" if ":" in own else "AF_INET"
     hear = f"import socket, time; s = socket.create_server(('{to}', {server}), family=socket.{family}); time.sleep(60)"
@@ -209,6 +216,9 @@ def test_a_grant_of_dhcp_lets_no_tcp_out(lan: Lan, own: str, to: str, client: in
     lan.apply(allow__here=[GRANT])
     assert not reaches(lan, to, server, client)
     assert not reaches(lan, to, server, 0)
+    assert sends(lan, to, server, client)
+    assert not sends(lan, to, server, 0)
+    assert not sends(lan, to, client, client)
 
 
 def test_rules_under_which_leases_end_are_refused(lan: Lan) -> None:
@@ -222,6 +232,9 @@ def test_rules_under_which_leases_end_are_refused(lan: Lan) -> None:
                 assert "[{service: dhcp, to: any, interface: wire}]" in refused["msg"]
             assert lan.here.everything() == ""
         assert lan.apply(guard=False)["changed"]
+        assert not lan.apply(guard=False)["changed"]
+        # They are in force already, and the host loses its addresses all the same.
+        assert lan.apply()["failed"]
 
 
 # How an address of the host came to it: what follows `ip address add`, and whether DHCP has to go on.
