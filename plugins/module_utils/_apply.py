@@ -23,6 +23,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._errors import (
     ProbeError,
     RuleError,
 )
+from ansible_collections.palisade.egress.plugins.module_utils._forwarding import Forwarding
 from ansible_collections.palisade.egress.plugins.module_utils._guard import check_logins
 from ansible_collections.palisade.egress.plugins.module_utils._leases import check_leases
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
@@ -31,7 +32,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._owners import res
 from ansible_collections.palisade.egress.plugins.module_utils._probe import failure_of, run_probes
 from ansible_collections.palisade.egress.plugins.module_utils._probe_codec import Probe, decode_probes
 from ansible_collections.palisade.egress.plugins.module_utils._saving import Saving
-from ansible_collections.palisade.egress.plugins.module_utils._transaction import Outcome, converge
+from ansible_collections.palisade.egress.plugins.module_utils._transaction import Around, Outcome, converge
 
 
 def apply_rules(module: Any) -> Dict[str, Any]:
@@ -60,11 +61,12 @@ def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
     if wanted is not None and module.params["guard"]:
         # Rules that have not changed are told, too: a host may have come to its lease since.
         check_leases(wanted, _connections.addresses(), time())
-    saving = Saving(module, wanted)
-    outcome = _converge(module, wanted, saving, midstream=module.params["midstream"] == "on_first_apply", token=token)
-    pending = bool(token and outcome.plan)
+    saving, forwarding = Saving(module, wanted), Forwarding(module)
+    midstream = module.params["midstream"] == "on_first_apply"
+    outcome = _converge(module, wanted, saving, forwarding, midstream=midstream, token=token)
+    pending = bool(token and (outcome.plan or forwarding.plan))
     judging = None if pending or outcome.midstream or not outcome.plan else outcome.wanted
-    plan = [*outcome.plan, *saving.plan]
+    plan = [*outcome.plan, *forwarding.plan, *saving.plan]
     if outcome.assumed_empty:
         module.warn("nft is not installed here yet: this plan assumes that the kernel holds no rules of ours.")
     result = {
@@ -75,8 +77,8 @@ def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
         "flows_ended": 0,
         "pending": pending,
     }
-    if module._diff and outcome.plan:
-        result["diff"] = _diff(outcome)
+    if module._diff and (outcome.plan or forwarding.plan):
+        result["diff"] = _diff(outcome, forwarding)
     if pending:
         # While it is pending, the next boot is to load what was there before.
         try:
@@ -87,7 +89,7 @@ def _apply(module: Any, token: Optional[str]) -> Dict[str, Any]:
     elif module.check_mode:
         result["flows_ended"] = _end_flows(module, judging)
     else:
-        result["flows_ended"] = _make_it_last(module, saving, judging, kernel_changed=bool(outcome.plan))
+        result["flows_ended"] = _make_it_last(module, saving, forwarding, judging, kernel_changed=bool(outcome.plan))
     return result
 
 
@@ -96,10 +98,10 @@ def _confirm(module: Any, token: str, probes: List[Probe]) -> Dict[str, Any]:
     _watchdog.check_pending(token)
     result = _watchdog.noted_result(token)
     wanted = _wanted(module.params)
-    saving = Saving(module, wanted)
     try:
+        saving, forwarding = Saving(module, wanted), Forwarding(module)
         # Takes the rule away that let connections in midstream pass.
-        _converge(module, wanted, saving, midstream=False, token=None)
+        _converge(module, wanted, saving, forwarding, midstream=False, token=None)
         saving.prepare()
         _probe(probes)
         _watchdog.disarm(token)
@@ -108,20 +110,25 @@ def _confirm(module: Any, token: str, probes: List[Probe]) -> Dict[str, Any]:
     except EgressError as error:
         _watchdog.take_back(runner(module), token)
         raise _told_again(error, probes) from error
-    ended = _make_it_last(module, saving, wanted, kernel_changed=True)
+    ended = _make_it_last(module, saving, forwarding, wanted, kernel_changed=True)
     _watchdog.call_off(runner(module), token)
     return {**result, "midstream": False, "pending": False, "flows_ended": ended}
 
 
-def _make_it_last(module: Any, saving: Saving, judging: Optional[Ruleset], *, kernel_changed: bool) -> int:
-    """End the flows that these rules deny, return how many, and save the rules; neither waits for the other.
+def _make_it_last(
+    module: Any, saving: Saving, forwarding: Forwarding, judging: Optional[Ruleset], *, kernel_changed: bool
+) -> int:
+    """End the flows that these rules deny, return how many, and save the rules; none of that waits for another.
 
     The next run, which finds the rules in place, would do without the first.
     """
     try:
         return _end_flows(module, judging)
     finally:
-        saving.carry_out(kernel_changed=kernel_changed)
+        try:
+            saving.carry_out(kernel_changed=kernel_changed)
+        finally:
+            forwarding.settle()
 
 
 def _probes(params: Dict[str, Any]) -> List[Probe]:
@@ -152,9 +159,16 @@ def _told_again(error: EgressError, probes: List[Probe]) -> EgressError:
 
 
 def _converge(
-    module: Any, wanted: Optional[Ruleset], saving: Saving, *, midstream: bool, token: Optional[str]
+    module: Any,
+    wanted: Optional[Ruleset],
+    saving: Saving,
+    forwarding: Forwarding,
+    *,
+    midstream: bool,
+    token: Optional[str],
 ) -> Outcome:
-    backend = backend_of(module)
+    """Have the kernel hold the rules, and forward as it has to once they are in force."""
+    backend, check = backend_of(module), module.check_mode
 
     def guard(rules: Ruleset) -> None:
         if module.params["guard"]:
@@ -168,16 +182,38 @@ def _converge(
             _connections.adopt_open_connections()
         if token is not None:
             program = module.get_bin_path(backend.program, required=True)
-            _watchdog.arm(runner(module), token, program, snapshot.script, module.params["confirm"]["timeout"])
+            timeout = module.params["confirm"]["timeout"]
+            _watchdog.arm(runner(module), token, program, snapshot.script, forwarding.restoring, timeout)
+        forwarding.begin()
 
+    around = Around(guard, prepare, besides=bool(forwarding.plan))
     try:
-        return converge(backend, wanted, check=module.check_mode, midstream=midstream, guard=guard, before_load=prepare)
+        outcome = converge(backend, wanted, check=check, midstream=midstream, around=around)
     except NotRestoredError:
         # The watchdog, where there is one, is the last hope.
         raise
     except EgressError:
+        _give_up(module, forwarding, token)
+        raise
+    if not check:
+        _forward(module, forwarding, token)
+    return outcome
+
+
+def _give_up(module: Any, forwarding: Forwarding, token: Optional[str]) -> None:
+    """Leave nothing of a change that did not get as far as the kernel."""
+    if not module.check_mode:
+        forwarding.undo()
+    if token is not None:
+        _watchdog.call_off(runner(module), token)
+
+
+def _forward(module: Any, forwarding: Forwarding, token: Optional[str]) -> None:
+    try:
+        forwarding.finish()
+    except EgressError:
         if token is not None:
-            _watchdog.call_off(runner(module), token)
+            _watchdog.take_back(runner(module), token)
         raise
 
 
@@ -199,10 +235,11 @@ def _end_flows(module: Any, ruleset: Optional[Ruleset]) -> int:
     return len(denied)
 
 
-def _diff(outcome: Outcome) -> Dict[str, str]:
+def _diff(outcome: Outcome, forwarding: Forwarding) -> Dict[str, str]:
+    before, after = forwarding.described
     return {
         "before_header": "rules in the kernel",
-        "before": describe(outcome.observed.ruleset, outcome.observed.strays),
+        "before": describe(outcome.observed.ruleset, outcome.observed.strays) + before,
         "after_header": "rules wanted",
-        "after": describe(outcome.wanted) if outcome.wanted else "",
+        "after": (describe(outcome.wanted) if outcome.wanted else "") + after,
     }

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Mapping
 
 from ansible_collections.palisade.egress.plugins.module_utils import _persistence
-from ansible_collections.palisade.egress.plugins.module_utils._console import INTERVAL, PROGRAM, program_text
+from ansible_collections.palisade.egress.plugins.module_utils._console import INTERVAL, PROGRAM, SYSCTLS, program_text
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
 from ansible_collections.palisade.egress.plugins.module_utils._run import Run
 from ansible_collections.palisade.egress.plugins.module_utils._watchdog import STATE, network
@@ -84,9 +84,12 @@ WantedBy=timers.target
 """
 
 
-def outdated(boot_failure: str) -> List[Path]:
-    """Return the files that are not as they have to be; ``boot_failure`` is ``closed`` or ``open``."""
-    changed = [path for path, text in _files(boot_failure).items() if _text_of(path) != text]
+def outdated(boot_failure: str, forwarding: Mapping[str, bool]) -> List[Path]:
+    """Return the files that are not as they have to be.
+
+    ``boot_failure`` is ``closed`` or ``open``, ``forwarding`` says for families whether the host forwards them.
+    """
+    changed = [path for path, text in _files(boot_failure, forwarding).items() if _text_of(path) != text]
     return [*changed, *(path for path in ENABLED if not path.is_symlink()), *(p for p in [_unfinished()] if p.exists())]
 
 
@@ -103,10 +106,10 @@ def finish() -> None:
         _unfinished().unlink()
 
 
-def install(run: Run, boot_failure: str) -> None:
+def install(run: Run, boot_failure: str, forwarding: Mapping[str, bool]) -> None:
     """Have systemd load the saved rules from now on; raises ``KernelError`` where it refuses."""
     try:
-        for path, text in _files(boot_failure).items():
+        for path, text in _files(boot_failure, forwarding).items():
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, text, 0o755 if path == PROGRAM else 0o644)
     except OSError as error:
@@ -144,7 +147,8 @@ def remove(run: Run) -> None:
     if TIMER in there:
         _systemctl(run, "stop", TIMER)
     try:
-        for path in (*(_new(path) for path in _files("closed")), *_files("closed")):
+        files = tuple(_files("closed", {}))
+        for path in (*(_new(path) for path in files), *files):
             if path.exists():
                 path.unlink()
         if DROP_IN.parent.is_dir() and not any(DROP_IN.parent.iterdir()):
@@ -156,17 +160,31 @@ def remove(run: Run) -> None:
 
 def present() -> bool:
     """Tell whether anything of ours is there."""
-    return any(path.exists() for path in _files("closed"))
+    return any(path.exists() for path in _files("closed", {}))
 
 
-def _files(boot_failure: str) -> Dict[Path, str]:
+def _files(boot_failure: str, forwarding: Mapping[str, bool]) -> Dict[Path, str]:
     return {
+        SYSCTLS: f"{_NOTE}\n{_sysctl_lines(forwarding)}",
         PROGRAM: program_text(boot_failure),
         UNITS / SERVICE: _SERVICE_TEXT,
         UNITS / CHECK: _CHECK_TEXT,
         UNITS / TIMER: _TIMER_TEXT,
         DROP_IN: _DROP_IN_TEXT,
     }
+
+
+def _sysctl_lines(forwarding: Mapping[str, bool]) -> str:
+    """Return what systemd-sysctl sets at boot.
+
+    A setting has several names, and whatever else names one of them comes before.
+    """
+    lines = []
+    for family, on in forwarding.items():
+        names = ["conf.all.forwarding"] if on else ["conf.all.forwarding", "conf.default.forwarding"]
+        names = ["ip_forward", *names] if family == "ipv4" else names
+        lines += [f"net.{family}.{name} = {on:d}\n" for name in names]
+    return "".join(lines)
 
 
 def _text_of(path: Path) -> str:

@@ -19,6 +19,8 @@ from ansible_collections.palisade.egress.plugins.module_utils._run import ENVIRO
 from ansible_collections.palisade.egress.plugins.module_utils._watchdog import GRACE, STATE, network, uptime
 
 PROGRAM = Path("/usr/local/sbin/palisade-egress")
+# After all others: what is last counts. Debian has /etc/sysctl.conf there as 99-sysctl.conf.
+SYSCTLS = Path("/etc/sysctl.d/zz-palisade-egress.conf")
 # How often the timer looks, in seconds.
 INTERVAL = 30
 
@@ -28,6 +30,7 @@ _TEXT = r"""#!/bin/sh
 export __ENVIRONMENT__ PATH=/usr/sbin:/usr/bin:/sbin:/bin
 saved=__SAVED__
 state=__STATE__
+sysctls=__SYSCTLS__
 network=$(stat -L -c %i /proc/self/ns/net)
 lock=$state/lock-$network
 loaded=$state/loaded-$network
@@ -97,6 +100,32 @@ remember() {
 
 is_changed() {
     [ "$(digest)" != "$(cat "$loaded" 2>/dev/null)" ]
+}
+
+# Prints, by value and file, the settings by which packets of others are forwarded and should not be, or the reverse.
+forwarding() {
+    sed -n 's/^net\.\(ipv[46]\)\.conf\.all\.forwarding = \([01]\)$/\1 \2/p' "$sysctls" 2>/dev/null |
+        while read -r family value; do
+            conf=/proc/sys/net/$family/conf
+            case $family$value in
+                ipv40) set -- "$conf"/*/forwarding ;;
+                ipv60) set -- "$conf/all/forwarding" "$conf"/*/force_forwarding ;;
+                *) set -- "$conf/all/forwarding" ;;
+            esac
+            for file in "$@"; do
+                [ ! -e "$file" ] || [ "$(cat "$file")" = "$value" ] || echo "$value $file"
+            done
+        done
+}
+
+# To turn it off has IPv4 take redirects, unless it is told not to.
+mend_forwarding() {
+    redirects=/proc/sys/net/ipv4/conf/all/accept_redirects
+    forwarding | while read -r value file; do
+        before=$(cat "$redirects")
+        echo "$value" >"$file"
+        [ "$value" = 1 ] || [ "$(cat "$redirects")" = "$before" ] || echo "$before" >"$redirects"
+    done
 }
 
 # The directories of changes that wait to be confirmed.
@@ -174,6 +203,10 @@ check() {
         tell warning "something has changed the rules: loading the saved ones"
         load_again
     fi
+    if [ -n "$(forwarding)" ]; then
+        tell warning "something has turned forwarding on or off: turning it back"
+        mend_forwarding
+    fi
 }
 
 status() {
@@ -190,6 +223,9 @@ status() {
         code=1
     elif is_changed; then
         echo "changed: something has changed the rules; they are loaded again within __INTERVAL__ seconds"
+        code=1
+    elif [ -n "$(forwarding)" ]; then
+        echo "changed: something has turned forwarding on or off; it is turned back within __INTERVAL__ seconds"
         code=1
     else
         rules=$(nft -s list table __TABLE__ | grep '^.counter ' | grep -vc palisade/default)
@@ -309,6 +345,9 @@ table {TABLE} {{
         ct state established accept
         icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report }} accept
     }}
+    chain forward {{
+        type filter hook forward priority filter; policy drop;
+    }}
 }}
 END"""
 
@@ -331,6 +370,7 @@ def program_text(boot_failure: str) -> str:
         ("__ENVIRONMENT__", " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())),
         ("__TABLE__", TABLE),
         ("__SAVED__", DIRECTORY),
+        ("__SYSCTLS__", SYSCTLS),
         ("__STATE__", STATE),
         ("__FAILURE__", boot_failure),
         ("__INTERVAL__", INTERVAL),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from ansible_collections.palisade.egress.plugins.module_utils import _host, _persistence
+from ansible_collections.palisade.egress.plugins.module_utils import _forwarding, _host, _persistence, _sysctls
 from ansible_collections.palisade.egress.plugins.module_utils._codec import decode, encode
 from ansible_collections.palisade.egress.plugins.module_utils._errors import MissingProgramError
 from ansible_collections.palisade.egress.plugins.module_utils._module import backend_of
@@ -39,7 +39,8 @@ def inform(module: Any) -> Dict[str, Any]:
             {"number": each.number, "saved": format_time(each.saved), "current": each.is_current}
             for each in _persistence.generations()
         ],
-        "forwarding": _host.forwarded_families(),
+        "forwarding": _sysctls.forwarded_families(),
+        "forwarding_ours": _forwarding.ours(),
         "bridges": _host.bridges(),
     }
     if module.params["generation"] is not None:

@@ -4,9 +4,10 @@
 
 """The rules that the next boot loads, and those before them. Private to this collection.
 
-A generation is a file that ``nft -f`` loads whatever is there, and beside it the rules and chains that it was made of.
-``current`` is a link to the one that counts. What is new is on the disk, as ``next``, before anything is applied; after
-that it takes three renames to make it count, so that a crash leaves the old rules or the new ones, whole.
+A generation is a file that ``nft -f`` loads whatever is there, and beside it what the module was asked for: rules,
+chains, forwarding. ``current`` is a link to the one that counts. What is new is on the disk, as ``next``, before
+anything is applied; after that it takes three renames to make it count, so that a crash leaves the old rules or the new
+ones, whole.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def prepare(text: str, contract: Dict[str, Any], directory: Path = DIRECTORY) ->
     """Write what ``commit`` makes the current generation; raises ``KernelError`` where the disk refuses."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(directory / "next.nft", text)
-        _write(directory / "next.json", json.dumps(contract))
+        write(directory / "next.nft", text)
+        write(directory / "next.json", json.dumps(contract))
         _sync(directory)
     except OSError as error:
         what = f"the rules cannot be saved ({error})"
@@ -96,7 +97,7 @@ def generations(directory: Path = DIRECTORY) -> List[Generation]:
 
 
 def contract_of(number: int, directory: Path = DIRECTORY) -> Dict[str, Any]:
-    """Return the rules and chains of a generation; raises ``KernelError`` where there is none of this number."""
+    """Return what the module was asked for then; raises ``KernelError`` where there is no generation of this number."""
     try:
         contract: Dict[str, Any] = json.loads((directory / f"rules-{number:08}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -118,7 +119,8 @@ def _forget_all_but(keep: int, directory: Path) -> None:
                     path.unlink()
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Have a text on the disk, for root alone."""
     with path.open("w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(text)

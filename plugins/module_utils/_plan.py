@@ -28,10 +28,11 @@ class Observed:
 
 @dataclass(frozen=True)
 class Change:
-    """One change: ``what`` (ruleset, chain, rule, stray, saved rules,
+    """One change: ``what`` (ruleset, chain, rule, stray, forwarding, saved rules,
     boot unit) is ``added``, ``removed``, ``changed`` or ``moved``.
 
-    ``before`` and ``after`` are plain data of the contract, or None where there is none.
+    ``before`` and ``after`` are plain data of the contract, or None where there is none. Of forwarding, ``name`` is the
+    family, and they tell whether it is ``on``.
     """
 
     what: str

@@ -11,6 +11,7 @@ from typing import Any, Iterator, Optional
 
 from ansible_collections.palisade.egress.plugins.module_utils import _boot, _persistence
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
+from ansible_collections.palisade.egress.plugins.module_utils._forwarding import wanted as forwarded
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._module import backend_of, runner
 from ansible_collections.palisade.egress.plugins.module_utils._plan import Change
@@ -23,6 +24,7 @@ class Saving:
     def __init__(self, module: Any, wanted: Optional[Ruleset]) -> None:
         self._module = module
         self._persist = module.params["persist"]
+        self._forwarding = forwarded(module.params)
         self._text = backend_of(module).saved_form(wanted) if wanted is not None and self._persist else None
         self.plan = tuple(self._changes()) if self._persist else ()
         if self.plan:
@@ -37,14 +39,15 @@ class Saving:
             return
         if self._text != saved:
             yield Change("saved rules", "changed" if saved else "added")
-        if _boot.outdated(self._module.params["boot_failure"]):
+        if _boot.outdated(self._module.params["boot_failure"], self._forwarding):
             yield Change("boot unit", "changed" if is_there else "added")
 
     def prepare(self) -> None:
         """Write what is to be saved, as the disk may refuse."""
         if self._text is not None and self._has("saved rules") and not self._is_prepared:
             params = self._module.params
-            _persistence.prepare(self._text, {"rules": params["rules"], "chains": params["chains"]})
+            contract = {"rules": params["rules"], "chains": params["chains"], "forwarding": self._forwarding}
+            _persistence.prepare(self._text, contract)
             self._is_prepared = True
 
     def carry_out(self, *, kernel_changed: bool) -> None:
@@ -69,7 +72,7 @@ class Saving:
             if self._has("saved rules"):
                 _persistence.commit(self._module.params["generations"])
             if self._has("boot unit"):
-                _boot.install(run, self._module.params["boot_failure"])
+                _boot.install(run, self._module.params["boot_failure"], self._forwarding)
         except KernelError:
             # Else the timer would soon find other rules than it knows, and load those that were saved before.
             with suppress(KernelError):

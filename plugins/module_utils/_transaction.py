@@ -35,21 +35,26 @@ class Outcome:
     assumed_empty: bool = False
 
 
+@dataclass(frozen=True)
+class Around:
+    """What else happens in a change; whatever these raise stops it.
+
+    ``guard`` is called with the rules of a change, that of a check, too. ``before_load`` is called, once all else is
+    ready, with whether this is the first apply and with what the kernel held, as the backend's snapshot; where
+    something ``besides`` the rules changes, also if they stay as they are.
+    """
+
+    guard: Callable[[Ruleset], None] = lambda _wanted: None
+    before_load: Callable[[bool, Any], None] = lambda _first_apply, _snapshot: None
+    besides: bool = False
+
+
 def converge(
-    backend: Any,
-    wanted: Optional[Ruleset],
-    *,
-    check: bool,
-    midstream: bool,
-    guard: Callable[[Ruleset], None] = lambda _wanted: None,
-    before_load: Callable[[bool, Any], None] = lambda _first_apply, _snapshot: None,
+    backend: Any, wanted: Optional[Ruleset], *, check: bool, midstream: bool, around: Around = Around()
 ) -> Outcome:
     """Make the kernel hold ``wanted`` (None: nothing of ours), or with ``check`` only tell what that would change.
 
     ``midstream`` lets connections that conntrack has not seen begin go on, where this is the first apply.
-    ``guard`` is called with the rules of a change, that of ``check`` too. ``before_load`` is called, once all else is
-    ready, with whether this is the first apply and with what the kernel held, as the backend's snapshot. What they
-    raise stops the change.
     Raises ``UnsupportedError`` before anything is touched, ``KernelError``, after which the kernel is as before, and
     ``NotRestoredError`` where it is not.
     """
@@ -61,11 +66,12 @@ def converge(
     plan = make_plan(observed, wanted)
     script = backend.make_script(table, wanted) if plan else ()
     if plan and wanted is not None:
-        guard(wanted)
-    if plan and not check:
+        around.guard(wanted)
+    if (plan or around.besides) and not check:
         snapshot = backend.snapshot(table)
-        before_load(first_apply, snapshot)
-        _load(backend, snapshot, script, wanted)
+        around.before_load(first_apply, snapshot)
+        if plan:
+            _load(backend, snapshot, script, wanted)
     return Outcome(observed, wanted, plan, midstream and first_apply, assumed_empty)
 
 

@@ -20,7 +20,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
-from typing import Any, Dict, Iterator, List, TextIO
+from typing import Any, Dict, Iterator, List, TextIO, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
 from ansible_collections.palisade.egress.plugins.module_utils._run import ENVIRONMENT, Run
@@ -59,6 +59,7 @@ if [ -n "$3" ]; then
     fi
 fi
 mv "$1" "$1.taken-back" 2>/dev/null || [ -d "$1.taken-back" ] || exit 0
+sh "$1.taken-back/before"
 tries=0
 until {environment} {command} -f "$1.taken-back/restore"; do
     tries=$((tries + 1))
@@ -68,6 +69,7 @@ until {environment} {command} -f "$1.taken-back/restore"; do
     fi
     sleep 1
 done
+sh "$1.taken-back/after"
 logger -p daemon.warning -t palisade-egress "nobody confirmed the new rules in time: took them back" 2>/dev/null
 rm -rf "$1.taken-back"
 """
@@ -149,13 +151,18 @@ def check_pending(token: str) -> None:
         raise _not_pending()
 
 
-def arm(run: Run, token: str, command: str, restore: str, timeout: int) -> None:
-    """Have ``command -f`` restore this text in ``timeout`` seconds; raises ``KernelError`` where that cannot be."""
+def arm(run: Run, token: str, command: str, restore: str, around: Tuple[str, str], timeout: int) -> None:
+    """Have ``command -f`` restore this text in ``timeout`` seconds; raises ``KernelError`` where that cannot be.
+
+    ``around`` are scripts for a shell that are run before that and after it.
+    """
     directory = _directory(token)
     arming = directory.with_suffix(ARMING)
     try:
         arming.mkdir(mode=0o700, parents=True)
         (arming / "restore").write_text(restore, encoding="utf-8")
+        for name, text in zip(("before", "after"), around):
+            (arming / name).write_text(text, encoding="utf-8")
         (arming / "deadline").write_text(str(uptime() + timeout), encoding="ascii")
         environment = " ".join(f"{name}={quote(value)}" for name, value in ENVIRONMENT.items())
         script = _SCRIPT.format(environment=environment, command=quote(command))

@@ -238,7 +238,7 @@ options:
   state:
     description:
       - V(present) makes the table hold the rules.
-      - V(absent) takes no rules and removes the table.
+      - V(absent) takes neither rules nor O(forwarding), removes the table, and gives back what was there before.
     type: str
     choices: [present, absent]
     default: present
@@ -270,10 +270,30 @@ options:
     type: str
     choices: [end, keep]
     default: end
+  forwarding:
+    description:
+      - Whether the host forwards packets of others, by family. That goes off before the rules are loaded, and on once
+        they are in force, and is taken back with them where nobody confirms the change.
+      - V(false) turns it off for all interfaces. V(true) sets C(net.ipv4.ip_forward) and
+        C(net.ipv6.conf.all.forwarding) where they are not set already, which turns it on for all interfaces.
+      - Of a family that is not given, nothing is changed. If an earlier run has, what was there before it comes back,
+        as it does with O(state=absent), unless somebody else has changed it since.
+      - A host that forwards IPv6 takes no router advertisements, unless C(accept_ra) of an interface is 2. Where that
+        would cost a default route, the task fails before it changes anything.
+    type: dict
+    default: {}
+    suboptions:
+      ipv4:
+        description: Whether IPv4 is forwarded.
+        type: bool
+      ipv6:
+        description: Whether IPv6 is forwarded.
+        type: bool
   persist:
     description:
       - Whether to save the rules, once they are confirmed, in C(/var/lib/palisade-egress), and to have systemd load
-        them at boot before there is a network, and whenever C(nftables.service) has flushed them.
+        them at boot before there is a network, and whenever C(nftables.service) has flushed them. What O(forwarding)
+        says is saved in C(/etc/sysctl.d/zz-palisade-egress.conf).
       - With O(state=absent) it removes all that.
     type: bool
     default: false
@@ -283,8 +303,8 @@ options:
     default: 5
   boot_failure:
     description:
-      - What to do where the saved rules do not load. With V(closed), nothing leaves but answers to those who come in.
-        With V(open), everything does. Either is logged.
+      - What to do where the saved rules do not load. With V(closed), nothing leaves but answers to those who come in,
+        and nothing is forwarded. With V(open), everything is. Either is logged.
     type: str
     choices: [closed, open]
     default: closed
@@ -396,9 +416,9 @@ plan:
       returned: for chains and rules
       sample: output
     name:
-      description: The name of the rule, or what a stray is.
+      description: The name of the rule, what a stray is, or the family that is forwarded.
       type: str
-      returned: for rules and strays
+      returned: for rules, strays and forwarding
       sample: dns
     before:
       description: The options before.
@@ -442,6 +462,11 @@ def main() -> None:
             "backend": {"choices": ["auto", "nftables"], "default": "auto"},
             "midstream": {"choices": ["never", "on_first_apply"], "default": "never"},
             "live_flows": {"choices": ["end", "keep"], "default": "end"},
+            "forwarding": {
+                "type": "dict",
+                "default": {},
+                "options": {"ipv4": {"type": "bool"}, "ipv6": {"type": "bool"}},
+            },
             "persist": {"type": "bool", "default": False},
             "generations": {"type": "int", "default": 5},
             "boot_failure": {"choices": ["closed", "open"], "default": "closed"},

@@ -131,19 +131,27 @@ generations:
       sample: true
 saved:
   description:
-    - The C(rules) and C(chains) of the generation that was asked for, as M(palisade.egress.egress_rule) takes them.
+    - The C(rules), C(chains) and C(forwarding) of the generation that was asked for, as
+      M(palisade.egress.egress_rule) takes them.
   type: dict
   returned: when O(generation) is given
   sample:
     rules:
       - {name: dns, chain: output, action: accept, protocol: udp, destination_ports: ["53"]}
     chains: {output: {default: drop}}
+    forwarding: {ipv4: false, ipv6: false}
 forwarding:
   description: The families whose packets the host forwards.
   type: list
   elements: str
   returned: success
   sample: [ipv4]
+forwarding_ours:
+  description: The families for which M(palisade.egress.egress_rule) has been told whether the host forwards them.
+  type: list
+  elements: str
+  returned: success
+  sample: [ipv4, ipv6]
 bridges:
   description: The host's bridges, behind which containers or virtual machines may live.
   type: list

@@ -18,7 +18,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._run import ENVIRO
 
 _numbers = itertools.count()
 # A machine's own, for all that is written; /run tells that there is a systemd.
-OWN_FILES = ("/run", "/var/lib", "/usr/local/sbin", "/etc/systemd/system")
+OWN_FILES = ("/run", "/var/lib", "/usr/local/sbin", "/etc/systemd/system", "/etc/sysctl.d")
 
 
 @dataclass(frozen=True)

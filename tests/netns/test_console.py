@@ -231,7 +231,8 @@ def test_what_does_not_load_leaves_the_host_closed(module: Module) -> None:
     box.must("tee /var/lib/palisade-egress/current", "no such command\n")
     box.nft("flush ruleset")
     assert console(box, "load").code == 1
-    assert "policy drop" in box.everything()
+    for chain in ("output", "forward"):
+        assert f"hook {chain} priority filter; policy drop;" in box.everything()
     # What is there already is better than that.
     before = box.everything()
     assert console(box, "load").code == 1
