@@ -15,22 +15,25 @@ import socket
 import struct
 from pathlib import Path
 from time import time
-from typing import Dict, FrozenSet, Iterator, List, Optional, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Optional, Set, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import KernelError
 from ansible_collections.palisade.egress.plugins.module_utils._flows import Flow, Socket, denied_flows, open_flows
 from ansible_collections.palisade.egress.plugins.module_utils._leases import Address
-from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
+from ansible_collections.palisade.egress.plugins.module_utils._model import Addresses, Ruleset
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import Range, merge
 from ansible_collections.palisade.egress.plugins.module_utils._values import PORT_PROTOCOLS, PROTOCOLS
 
 NETLINK_NETFILTER = 12
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 REQUEST, ACK, DUMP, CREATE, EXCLUSIVE = 0x1, 0x4, 0x300, 0x400, 0x200
 CT_NEW, CT_GET, CT_DELETE = 0x100, 0x101, 0x102
-GET_ADDRESSES = 22
+GET_LINKS, GET_ADDRESSES = 18, 22
 # Attributes of addresses, and what their lifetimes, preferred and valid, say if they do not end.
 ADDRESS, ADDRESS_LOCAL, ADDRESS_LIFETIMES = 1, 2, 6
 FOREVER = 0xFFFFFFFF
+# Of routes in /proc/net.
+ROUTE_GATEWAY = 0x2
 NESTED, TYPE_MASK = 0x8000, 0x3FFF
 # Attributes of conntrack's messages.
 TUPLE_ORIGINAL, TUPLE_REPLY, STATUS, PROTOINFO, TIMEOUT = 1, 2, 3, 4, 7
@@ -123,7 +126,7 @@ def denied_here(ruleset: Ruleset, login: str) -> List[Flow]:
     spared = set(open_flows([sock for sock in sockets if sock.inode in above or sock.is_listener]))
     spared.update(logins(login))
     spared |= {flow.reversed() for flow in spared}
-    denied = denied_flows(ruleset, tracked_flows(), own_addresses(), sockets, time())
+    denied = denied_flows(ruleset, tracked_flows(), own_addresses(), sockets, time(), behind_bridges())
     return [flow for flow in denied if flow not in spared]
 
 
@@ -171,6 +174,44 @@ def _own(answer: bytes) -> Optional[Address]:
     value = attributes.get(ADDRESS_LOCAL) or attributes[ADDRESS]
     (valid,) = struct.unpack_from("=4xI", attributes[ADDRESS_LIFETIMES])
     return Address(FAMILIES[family], int.from_bytes(value, "big"), length, interface, valid != FOREVER)
+
+
+def behind_bridges() -> Dict[str, Addresses]:
+    """Return the addresses of the networks on each bridge; one with a gateway on it may lead anywhere, and is no such.
+
+    They are where containers are.
+    """
+    try:
+        answers = _ask(socket.NETLINK_ROUTE, GET_LINKS, DUMP, bytes(16))
+    except OSError as error:
+        raise KernelError("netlink", f"this host's interfaces cannot be read ({error})", _LIVE_ON) from error
+    links = [_attributes(answer[16:]) for answer in answers]
+    bridges = {link[3].rstrip(b"\0").decode() for link in links if _is_bridge(link)}
+    beyond = _with_gateways()
+    found: Dict[str, Dict[str, List[Range]]] = {}
+    for own in addresses():
+        if own.interface in bridges - beyond:
+            size = 2 ** ((32 if own.family == "ipv4" else 128) - own.length)
+            first = own.value // size * size
+            found.setdefault(own.interface, {}).setdefault(own.family, []).append((first, first + size - 1))
+    return {name: Addresses(**{f: merge(ranges) for f, ranges in by.items()}) for name, by in found.items()}
+
+
+def _is_bridge(link: Attributes) -> bool:
+    return _attributes(link.get(18, b"")).get(1, b"").rstrip(b"\0") == b"bridge"
+
+
+def _with_gateways(directory: Path = Path("/proc/net")) -> FrozenSet[str]:
+    """Return the interfaces on which there is a gateway to other networks."""
+    found: Set[str] = set()
+    for name, flags, interface in (("route", 3, 0), ("ipv6_route", 8, 9)):
+        try:
+            lines = (directory / name).read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:
+            continue
+        columns = (line.split() for line in lines if not line.startswith("Iface"))
+        found.update(words[interface] for words in columns if int(words[flags], 16) & ROUTE_GATEWAY)
+    return frozenset(found)
 
 
 def tcp_sockets(directory: Path = Path("/proc/net")) -> List[Socket]:

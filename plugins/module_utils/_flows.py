@@ -11,10 +11,11 @@ flows that could not begin any more have to be found, by evaluating the packet t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, Mapping, Optional, Tuple
 
 from ansible_collections.palisade.egress.plugins.module_utils._evaluate import Packet, either, evaluate
-from ansible_collections.palisade.egress.plugins.module_utils._model import Limit, Rule, Ruleset
+from ansible_collections.palisade.egress.plugins.module_utils._model import Addresses, Limit, Rule, Ruleset
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
 
 # Stands for what cannot be known of a flow that has begun: `either` takes it for a match and for none.
 _UNKNOWN = Limit(1, "second", 1, "none", "under")
@@ -91,21 +92,59 @@ def denied_flows(
     own: FrozenSet[Tuple[str, int]],
     sockets: Iterable[Socket],
     now: float,
+    behind: Mapping[str, Addresses],
 ) -> Iterator[Flow]:
     """Yield the flows that could not begin under these rules, whatever is not known of them.
 
-    ``own`` are this host's addresses with their family. A TCP flow out of a port that has a listener counts as one
-    that the other end began: conntrack takes whoever it heard first for the one who did.
+    ``own`` are this host's addresses with their family, ``behind`` those to which interfaces lead that lead nowhere
+    else. A TCP flow out of a port that has a listener counts as one that the other end began: conntrack takes whoever
+    it heard first for the one who did.
     """
     listening = frozenset(socket.port for socket in sockets if socket.is_listener)
-    rules = doubtful(ruleset)
+    rules, between = doubtful(ruleset), _Between(ruleset, behind)
     for flow in flows:
         from_here, to_here = (flow.family, flow.source) in own, (flow.family, flow.target[0]) in own
         began = flow
         if from_here and not to_here and flow.protocol == "tcp" and flow.source_port in listening:
             began, from_here, to_here = flow.reversed(), False, True
-        if not (from_here and to_here) and _is_denied(rules, began, from_here, to_here, now):
+        if from_here and to_here:
+            continue
+        asked = rules if from_here or to_here else between.rules(began)
+        if _is_denied(asked, began, from_here, to_here, now):
             yield flow
+
+
+class _Between:
+    """A ruleset as it may treat what is forwarded, by the interfaces of which it is known that it passes them."""
+
+    def __init__(self, ruleset: Ruleset, behind: Mapping[str, Addresses]) -> None:
+        self._ruleset = ruleset
+        self._behind = behind
+        self._rules: Dict[Tuple[Optional[str], Optional[str]], Ruleset] = {}
+
+    def rules(self, flow: Flow) -> Ruleset:
+        ways = self._way(flow.family, flow.source), self._way(flow.family, flow.target[0])
+        if ways not in self._rules:
+            chains = self._ruleset.chains
+            kept = (replace(c, rules=tuple(r for rule in c.rules for r in self._narrowed(rule, *ways))) for c in chains)
+            self._rules[ways] = doubtful(Ruleset(tuple(kept)))
+        return self._rules[ways]
+
+    def _way(self, family: str, address: int) -> Optional[str]:
+        """Return the interface that leads to an address; None is any of those that lead elsewhere, too."""
+        found = (name for name, addresses in self._behind.items() if contains(addresses.of(family), address))
+        return next(found, None)
+
+    def _narrowed(self, rule: Rule, came_by: Optional[str], goes_by: Optional[str]) -> Iterator[Rule]:
+        """Yield a rule without what is known of its interfaces, unless it is about others."""
+        into, out = self._possible(rule.in_interface, came_by), self._possible(rule.out_interface, goes_by)
+        if into != () and out != ():
+            yield replace(rule, in_interface=into, out_interface=out)
+
+    def _possible(self, names: Optional[Tuple[str, ...]], way: Optional[str]) -> Optional[Tuple[str, ...]]:
+        if names is None or way in names:
+            return None
+        return () if way else tuple(name for name in names if name not in self._behind)
 
 
 def doubtful(ruleset: Ruleset) -> Ruleset:

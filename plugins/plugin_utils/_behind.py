@@ -200,10 +200,10 @@ def _check_own(host: Host, router: Router, prefixes: Addresses, special_use: Seq
 
 
 def _as_seen(composition: Composition) -> Composition:
-    """Return a policy as far as a router sees it."""
+    """Return a policy as far as a router sees it: what containers send has the address of their host."""
     return replace(
         composition,
-        grants=tuple(_grant_as_seen(granted) for granted in composition.grants),
+        grants=tuple(_grant_as_seen(granted) for granted in (*composition.grants, *composition.containers)),
         accepts=tuple(_accept_as_seen(accepted) for accepted in composition.accepts),
     )
 

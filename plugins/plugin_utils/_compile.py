@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.palisade.egress.plugins.plugin_utils._behind import Borders
 from ansible_collections.palisade.egress.plugins.plugin_utils._compose import compose
+from ansible_collections.palisade.egress.plugins.plugin_utils._forwarding import check_forwarding
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import DEMANDED, Members, Networks
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
@@ -41,6 +42,7 @@ class _Compiler:
         if host.settings.state == "absent":
             return Policy(host.name, host.settings, Composition(host.profiles))
         composition = self._composition(host)
+        check_forwarding(host, composition)
         probes = without_own(composition.probes, host.addresses)
         border = self._borders.of(host, host.router, self._views.of(host)) if host.router else None
         return Policy(host.name, host.settings, composition, probes, border)

@@ -28,6 +28,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._boxes import (
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import Networks, embed, minus
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
+    Accept,
     Accepted,
     Composition,
     Fleet,
@@ -43,6 +44,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Waived,
 )
 from ansible_collections.palisade.egress.plugins.plugin_utils._probes import probed
+from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import CONTAINER_HOST
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place
 from ansible_collections.palisade.egress.plugins.plugin_utils._services import ECHO, icmp_service
 from ansible_collections.palisade.egress.plugins.plugin_utils._variables import as_suffix
@@ -65,17 +67,42 @@ def compose(fleet: Fleet, host: Host, networks: Networks) -> Composition:
     profiles = [fleet.profiles[name] for name in host.profiles]
     overlays = [fleet.overlays[suffix] for suffix in host.overlays]
     declared: list[Profile | Overlay] = [*profiles, *overlays]
+    _check_containers(declared, host)
     forbids = _forbid([forbid for part in declared for forbid in part.forbids], networks, host.name)
     waivers = [waiver for overlay in overlays for waiver in overlay.waivers]
     forbids, expired = waive(forbids, waivers, networks, host.name, fleet.now)
     grants = _expire(_grant([grant for part in declared for grant in part.grants], networks, host.name), fleet.now)
     fences = [_Fence(forbidden, tuple(_fenced(forbidden))) for forbidden in forbids]
     held = [_hold(granted, fences, expired, host.name, fleet.now) for granted in (*_icmp(fleet, host), *grants)]
+    own = [granted for granted in held if not granted.grant.containers]
     probes = [probe for part in declared for probe in part.probes]
-    tried, left_out = probed(probes, held, [item for fence in fences for item in fence.boxes], networks, host.name)
+    tried, left_out = probed(probes, own, [item for fence in fences for item in fence.boxes], networks, host.name)
     accepts = accepted([accept for part in declared for accept in part.accepts], networks, host.name, fleet.now)
     notices = [*_replacements(profiles), *_over(expired, held, accepts), *_idle(fences, held), *left_out]
-    return Composition(host.profiles, tuple(held), tuple(forbids), accepts, tuple(tried), tuple(notices))
+    return Composition(
+        host.profiles,
+        tuple(own),
+        tuple(forbids),
+        tuple(accepted for accepted in accepts if not accepted.accept.containers),
+        tuple(tried),
+        tuple(notices),
+        tuple(granted for granted in held if granted.grant.containers),
+        tuple(accepted for accepted in accepts if accepted.accept.containers),
+    )
+
+
+def _check_containers(declared: Iterable[Profile | Overlay], host: Host) -> None:
+    """Refuse what is for containers where there are none: somebody counts on it."""
+    if CONTAINER_HOST in host.profiles:
+        return
+    items: list[Grant | Accept] = []
+    for part in declared:
+        items += [*part.grants, *part.accepts]
+    for item in items:
+        if item.containers:
+            what = f"the host does not have the profile {CONTAINER_HOST}, and without it lets no container out or in"
+            mend = f"Put it into the group {CONTAINER_HOST}, or set this in {PREFIX}allow__{CONTAINER_HOST} or the like"
+            at(item.place, host.name).key("containers").fail(what, mend)
 
 
 def _replacements(profiles: Iterable[Profile]) -> list[str]:

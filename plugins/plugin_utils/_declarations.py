@@ -25,13 +25,14 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Term,
     Waiver,
 )
-from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, PROFILES, REFUSED
+from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, PROFILES
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     Place,
     demand,
     nearest,
     read_by,
     read_choice,
+    read_flag,
     read_list,
     read_mapping,
     read_name,
@@ -55,7 +56,7 @@ WAIVER = (
 PROBE = "{service: https, to: mirrors, expect: reachable}"
 _GRANT_KEYS = ("service", "to", "interface", "user", "group", "containers", "limit", "expires", "reason")
 _FORBID_KEYS = ("name", "service", "to", "except", "verdict", "reject_with")
-_ACCEPT_KEYS = ("service", "from", "interface", "limit", "expires", "reason")
+_ACCEPT_KEYS = ("service", "from", "interface", "containers", "limit", "expires", "reason")
 _WAIVER_KEYS = ("forbid", "service", "to", "reason", "owner", "expires")
 _PROBE_KEYS = ("service", "to", "expect", "name", "timeout", "query")
 _PROFILE_KEYS = ("groups", "grants", "forbids", "accepts", "probes")
@@ -96,8 +97,6 @@ def read_grants(value: Any, place: Place, label: str, language: Language) -> tup
 def _read_grant(value: Any, place: Place, label: str, language: Language) -> Grant:
     options = read_mapping(value, place, keys=_GRANT_KEYS, example=GRANT)
     demand(options, place, ("service", "to"), of="grant", example=GRANT)
-    if "containers" in options:
-        refuse(place.key("containers"), "a grant to containers")
     grant = Grant(
         place,
         label,
@@ -106,12 +105,17 @@ def _read_grant(value: Any, place: Place, label: str, language: Language) -> Gra
         interface=_read_words(options, "interface", "out_interface", place),
         user=_read_words(options, "user", "uid_owner", place),
         group=_read_words(options, "group", "gid_owner", place),
+        containers=_read_containers(options, place),
         limit=_read_limit(options, place),
         expires=_read_end(options, place),
         reason=_read_reason(options, place),
     )
     if grant.service.needs_interface and not grant.interface:
         place.fail(f"a grant of {grant.service.name} must name an interface", "Add it like interface: eth0")
+    for key, owner in (("user", grant.user), ("group", grant.group)):
+        if owner and grant.containers:
+            what = "the host cannot tell who in a container sends a packet"
+            place.key(key).fail(what, "Take it out, or take out 'containers' and grant it to the host's own users")
     return grant
 
 
@@ -130,6 +134,7 @@ def _read_accept(value: Any, place: Place, label: str, language: Language) -> Ac
         find_service(options["service"], place.key("service"), language.services),
         read_terms(options["from"], place.key("from"), language.words),
         interface=_read_words(options, "interface", "in_interface", place),
+        containers=_read_containers(options, place),
         limit=_read_limit(options, place),
         expires=_read_end(options, place),
         reason=_read_reason(options, place),
@@ -145,6 +150,10 @@ def _read_words(options: Mapping[str, Any], key: str, option: str, place: Place)
         return ()
     words = read_some(options[key], place.key(key), example=f"{key}: NAME")
     return tuple(read_by(PARSERS[option], words, place.key(key)))
+
+
+def _read_containers(options: Mapping[str, Any], place: Place) -> bool:
+    return "containers" in options and read_flag(options["containers"], place.key("containers"))
 
 
 def _read_limit(declared: Mapping[str, Any], place: Place) -> RateLimit | None:
@@ -279,8 +288,6 @@ def read_profiles(value: Any, place: Place, language: Language) -> dict[str, Pro
     }
     for name, options in read_mapping(value, place, example=f"{{mail: {PROFILE}}}").items():
         read_name(name, place.key(name))
-        if name in REFUSED:
-            refuse(place.key(name), f"the profile {name}")
         before = profiles.get(name, Profile(name, (name,)))
         after = _read_profile(options, place.key(name), before, language)
         _check_applies(after, place.key(name), name in PROFILES, language)

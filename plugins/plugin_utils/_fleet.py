@@ -27,6 +27,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._declarations impo
     read_waivers,
     refuse,
 )
+from ansible_collections.palisade.egress.plugins.plugin_utils._forwarding import read_bridges, read_forwarding
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX, Inventory
 from ansible_collections.palisade.egress.plugins.plugin_utils._log import check_audit, read_log
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
@@ -39,7 +40,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     Router,
     Settings,
 )
-from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, REFUSED, ROUTER
+from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE, ROUTER
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import (
     Place,
     nearest,
@@ -95,7 +96,6 @@ def digest(inventory: Inventory, now: float | None = None) -> Fleet:
     variables = suffixed(inventory)
     overlays = _read_overlays(variables, language, _read_bound(inventory, seconds))
     hosts = _read_hosts(inventory, profiles, variables, words)
-    _check_refused(hosts, inventory.groups)
     return Fleet(hosts, inventory.groups, services, definitions, profiles, overlays, format_time(seconds))
 
 
@@ -180,17 +180,6 @@ def _read_hosts(
     }
 
 
-def _check_refused(hosts: Mapping[str, Host], groups: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse hosts of a profile that this version does not have: they would be cut off rather than fenced."""
-    for profile in REFUSED:
-        for name in groups.get(profile, ()):
-            if hosts[name].settings.managed and hosts[name].settings.state == "present":
-                what = f"the host is in the group {profile}, a profile that is not supported by this version"
-                Place(f"{PREFIX}profiles.{profile}", name).fail(
-                    what, f"Take it out of the group, or set {PREFIX}managed: false"
-                )
-
-
 def _profiles_of(groups: Iterable[str], profiles: Mapping[str, Profile]) -> tuple[str, ...]:
     """Return the profiles of a host in these groups: base, and those that list one of the groups."""
     mine = frozenset(groups)
@@ -259,6 +248,8 @@ _SETTINGS: Mapping[str, Callable[[Any, Place], Any]] = {
     **{kind: partial(read_number, low=low, high=high) for kind, (low, high) in _NUMBERS.items()},
     "icmp": _read_icmp,
     "log": read_log,
+    "forwarding": read_forwarding,
+    "container_bridges": read_bridges,
 }
 
 

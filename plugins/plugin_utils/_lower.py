@@ -20,6 +20,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._model import Rule
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
 from ansible_collections.palisade.egress.plugins.plugin_utils._always import FROM_UNSPECIFIED, related_errors
 from ansible_collections.palisade.egress.plugins.plugin_utils._border import border_rules
+from ansible_collections.palisade.egress.plugins.plugin_utils._containers import container_rules
 from ansible_collections.palisade.egress.plugins.plugin_utils._declared import (
     Lane,
     Rule,
@@ -73,6 +74,9 @@ def lower_to_ruleset(policy: Policy) -> tuple[list[Rule], Chains, Ruleset]:
     if policy.border:
         rules.extend(border_rules(policy.border, settings))
         chains |= {"prerouting": {"priority": "raw"}, "forward": base_chain(settings, "forward")}
+    elif policy.composition.is_container_host:
+        rules.extend(container_rules(policy.composition, settings))
+        chains["forward"] = base_chain(settings, "forward")
     elif not policy.composition.is_router:
         # Who forwards nothing answers nobody.
         silent = replace(settings, default_verdict="drop")

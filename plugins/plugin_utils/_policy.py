@@ -77,6 +77,7 @@ class RateLimit:
 class Grant:
     """Permission to reach a service on a network. ``label`` is the profile or suffix that declares it.
 
+    One to ``containers`` is for those of the host, and not for the host itself.
     Of a ``default`` (the profile base) any forbid may leave nothing. A ``shipped`` grant may name a network that the
     inventory does not define.
     """
@@ -88,6 +89,7 @@ class Grant:
     interface: tuple[str, ...] = ()
     user: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
+    containers: bool = False
     limit: RateLimit | None = None
     expires: str | None = None
     reason: str = ""
@@ -97,13 +99,14 @@ class Grant:
 
 @dataclass(frozen=True)
 class Accept:
-    """Permission to reach a service on the host from a network, where the host's input is closed."""
+    """Permission to reach a service on the host, or in its containers, from a network, where its input is closed."""
 
     place: Place
     label: str
     service: Service
     source: tuple[Term, ...]
     interface: tuple[str, ...] = ()
+    containers: bool = False
     limit: RateLimit | None = None
     expires: str | None = None
     reason: str = ""
@@ -201,6 +204,18 @@ class Logging:
 
 
 @dataclass(frozen=True)
+class Forwarding:
+    """What the inventory says about forwarding packets of others, by family; None leaves it to the profiles."""
+
+    ipv4: bool | None = None
+    ipv6: bool | None = None
+
+    def of(self, family: str) -> bool | None:
+        """Return what it says of one family (``ipv4`` or ``ipv6``)."""
+        return self.ipv4 if family == "ipv4" else self.ipv6
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one host."""
 
@@ -219,6 +234,8 @@ class Settings:
     guard: bool = True
     icmp: Icmp = Icmp()
     log: Logging | None = Logging()
+    forwarding: Forwarding = Forwarding()
+    container_bridges: tuple[str, ...] = ("podman0", "docker0")
 
     @property
     def is_audit(self) -> bool:
@@ -369,7 +386,10 @@ class Probed:
 
 @dataclass(frozen=True)
 class Composition:
-    """What hosts have in common that have the same profiles and suffixed variables."""
+    """What hosts have in common that have the same profiles and suffixed variables.
+
+    ``containers`` are the grants, and ``container_accepts`` the accepts, for what runs in the hosts' containers.
+    """
 
     profiles: tuple[str, ...]
     grants: tuple[Granted, ...] = ()
@@ -377,11 +397,18 @@ class Composition:
     accepts: tuple[Accepted, ...] = ()
     probes: tuple[Probed, ...] = ()
     notices: tuple[str, ...] = ()
+    containers: tuple[Granted, ...] = ()
+    container_accepts: tuple[Accepted, ...] = ()
 
     @property
     def is_router(self) -> bool:
         """Whether packets of others may pass this host."""
         return "router" in self.profiles
+
+    @property
+    def is_container_host(self) -> bool:
+        """Whether packets of containers may pass this host."""
+        return "container_host" in self.profiles
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from typing import Any
 
 BASE = "base"
 ROUTER = "router"
-# Profiles that the design knows and this version cannot do.
-REFUSED = ("container_host",)
+CONTAINER_HOST = "container_host"
 
 # Where spam, and what a host that was broken into sends home, leaves by.
 _NO_MAIL_NO_FTP = ["smtp", "ftp"]
@@ -159,4 +158,6 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
     "cloud": {"grants": [{"service": "cloud-metadata", "to": "cloud_metadata", "user": "root"}]},
     # Forwards the packets of others, and is itself a host that needs what base grants and nothing else.
     ROUTER: {"forbids": ["smtp", "ftp"]},
+    # Runs containers, which may be anything: what they may reach, and must not, is for the inventory to say.
+    CONTAINER_HOST: {},
 }

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.palisade.egress.plugins.module_utils._values import parse_time
+from ansible_collections.palisade.egress.plugins.plugin_utils._forwarding import forwarded, unasked
 from ansible_collections.palisade.egress.plugins.plugin_utils._idle import notices as idle_notices
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import Inventory
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
@@ -60,6 +61,9 @@ def _report(policy: Policy, lowered: Lowered, now: int) -> dict[str, Any]:
         "router": composition.is_router,
         "mode": policy.settings.mode,
         "settings": _settings(policy.settings),
+        "forwarding": forwarded(composition, policy.settings),
+        "forwarding_unasked": unasked(composition, policy.settings),
+        "container_bridges": list(policy.settings.container_bridges) if composition.is_container_host else [],
         **_grants(composition),
         "accepts": _accepts(policy),
         "not_in_use": _not_in_use(policy),
@@ -94,7 +98,7 @@ def _is_void(item: Probed, policy: Policy) -> bool:
 def _grants(composition: Composition) -> dict[str, list[Any]]:
     """Return the grants that open something, and the names of those of which nothing came."""
     by_state: dict[str, list[Granted]] = {}
-    for granted in composition.grants:
+    for granted in (*composition.grants, *composition.containers):
         by_state.setdefault("in use" if granted.state == "cut" else granted.state, []).append(granted)
     return {
         "grants": [_grant(granted) for granted in by_state.get("in use", [])],
@@ -104,16 +108,22 @@ def _grants(composition: Composition) -> dict[str, list[Any]]:
 
 def _accepts(policy: Policy) -> list[dict[str, Any]]:
     """Return the accepts that open something: those of a host whose input is closed."""
-    used = policy.composition.accepts if policy.settings.input == "closed" else ()
+    used = _all_accepts(policy.composition) if policy.settings.input == "closed" else ()
     return [_accept(accepted) for accepted in used if accepted.state == "in use"]
+
+
+def _all_accepts(composition: Composition) -> tuple[Accepted, ...]:
+    return (*composition.accepts, *composition.container_accepts)
 
 
 def _not_in_use(policy: Policy) -> list[str]:
     """Return the grants to networks that are not defined, and, if input is not closed, the accepts, by their rules."""
-    grants = [granted.origin for granted in policy.composition.grants if granted.state == "not in use"]
+    composition = policy.composition
+    every = (*composition.grants, *composition.containers)
+    grants = [granted.origin for granted in every if granted.state == "not in use"]
     if policy.settings.input == "closed":
         return grants
-    return grants + [f"accept/{accepted.origin}" for accepted in policy.composition.accepts]
+    return grants + [f"accept/{accepted.origin}" for accepted in _all_accepts(composition)]
 
 
 def _grant(granted: Granted) -> dict[str, Any]:
@@ -122,6 +132,7 @@ def _grant(granted: Granted) -> dict[str, Any]:
         "interface": list(grant.interface),
         "user": list(grant.user),
         "group": list(grant.group),
+        "containers": grant.containers,
         "limit": _limit(grant.limit),
         "expires": grant.expires,
         "reason": grant.reason,
@@ -139,6 +150,7 @@ def _accept(accepted: Accepted) -> dict[str, Any]:
     accept = accepted.accept
     extras = {
         "interface": list(accept.interface),
+        "containers": accept.containers,
         "limit": _limit(accept.limit),
         "expires": accept.expires,
         "reason": accept.reason,

@@ -36,6 +36,8 @@ HOST: Mapping[str, Any] = {
     "input": "guard",
     "icmp": {"out": ["echo-request"], "in": ["echo-request"]},
     "live_flows": "end",
+    "forwarding": "auto",
+    "container_bridges": ["podman0", "docker0"],
     "backend": "auto",
     "state": "present",
     "confirm_timeout": 30,

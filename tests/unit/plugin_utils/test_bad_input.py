@@ -155,7 +155,7 @@ all  | allow__web      | [{service: ssh, to: any, expires: 2027-01-31}] | allow_
 all  | allow__web      | [{service: ssh, to: any, expires: 2027-01-31 10:00:00}] | allow__web[0].expires on host web1 | is not a time in UTC | Z
 all  | allow__web      | [{service: ssh, to: any, expires: tomorrow}] | allow__web[0].expires on host web1 | is not a time in UTC | quotes
 all  | allow__web      | [{service: ssh, to: any, reason: ~}]       | allow__web[0].reason on host web1  | nothing (null) stands where text | Write it like
-all  | allow__web      | [{service: ssh, to: any, containers: x}]   | allow__web[0].containers on host web1 | not supported by this version | Take it out
+all  | allow__web      | [{service: ssh, to: any, containers: x}]   | allow__web[0].containers on host web1 | 'x' stands where true or false belongs | without quotes
 # Accepts, whatever the mode of input
 all  | accept          | [] | accept on host mail1 | needs a suffix | egress_firewall_accept__web
 all  | accepts__web    | [] | accepts__web on host mail1 | unknown variable | Did you mean 'egress_firewall_accept'?
@@ -295,8 +295,21 @@ web1 | log             | {protocols: [tcp]}                         | log.protoc
 web1 | logs            | {}                                         | logs on host web1                  | unknown variable | Did you mean 'egress_firewall_log'?
 # Not there yet
 web1 | backend         | iptables                                   | backend on host web1               | 'iptables' is not supported by this version | Take it out
-all  | profiles        | {container_host: {groups: [web]}}          | profiles.container_host            | the profile container_host is not supported | Take it out
 all  | assertions      | [{from: any}]                              | assertions[0]                      | the assertion has no 'to' | Write it like {from: group:web
+# Containers and forwarding
+all  | allow__web      | [{service: ssh, to: any, containers: true}] | allow__web[0].containers on host web1 | the host does not have the profile container_host | Put it into the group container_host
+all  | accept__web     | [{service: ssh, from: any, containers: true}] | accept__web[0].containers on host web1 | the host does not have the profile container_host | Put it into the group container_host
+all  | profiles        | {web: {grants: [{service: ssh, to: any, containers: true}]}} | profiles.web.grants[0].containers on host web1 | does not have the profile container_host | Put it into the group
+all  | allow__web      | [{service: ssh, to: any, containers: true, user: www}] | allow__web[0].user on host web1 | cannot tell who in a container sends a packet | Take it out
+all  | allow__web      | [{service: ssh, to: any, containers: true, group: www}] | allow__web[0].group on host web1 | cannot tell who in a container sends a packet | Take it out
+web1 | profiles        | {container_host: {groups: [web]}} | profiles on host web1 | it is for the whole fleet | group_vars/all
+web1 | forwarding      | true                   | forwarding on host web1 | none of its profiles says where they may go | Put it into the group router or container_host
+web1 | forwarding      | {ipv6: true}           | forwarding on host web1 | none of its profiles says where they may go | or turn it off
+web1 | forwarding      | "no"                   | forwarding on host web1 | 'no' is not possible here | Write auto or on or off
+web1 | forwarding      | {ipv5: false}          | forwarding on host web1 | unknown key 'ipv5' | Did you mean 'ipv6'?
+web1 | forwarding      | {ipv4: "off"}          | forwarding.ipv4 on host web1 | 'off' stands where true or false belongs | without quotes
+web1 | container_bridges | podman0              | container_bridges on host web1 | 'podman0' stands where a list belongs | [podman0, docker0]
+web1 | container_bridges | ["br-*", "a b"]      | container_bridges on host web1 | is not the name of an interface | Write
 # Probes
 all  | profiles        | {web: {probes: {}}} | profiles.web.probes | a mapping stands where a list belongs | [{service: https, to: mirrors, expect: reachable}]
 all  | profiles        | {web: {probes: [dns]}} | profiles.web.probes[0] | 'dns' stands where a mapping belongs | {service: https, to: mirrors

@@ -16,7 +16,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._errors import Pol
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import DEMANDED, OPTIONAL
 from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import PROFILES
 
-NAMES = "base mail mail_exchanger web database dns ntp proxy bastion monitoring workstation cloud router"
+NAMES = "base mail mail_exchanger web database dns ntp proxy bastion monitoring workstation cloud router container_host"
 ALL_NETWORKS = {
     **NETWORKS,
     "time_servers": ["203.0.113.123"],
@@ -123,12 +123,3 @@ def test_inventories_override_and_extend(profiles: str, host: str, names: str, p
     assert sorted(policy["profiles"]) == sorted(names.split())
     assert set(present.split()) <= origins
     assert not set(absent.split()) & origins
-
-
-@pytest.mark.parametrize("settings", [{"managed": False}, {"state": "absent"}])
-def test_hosts_of_a_profile_that_is_not_there_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(
-        PolicyError, match=r"profiles\.container_host on host ns1: the host is in the group container_host"
-    ):
-        compiled("ns1", {}, {"container_host": ["ns1"]})
-    changed("all", {f"egress_firewall_{name}": value for name, value in settings.items()}, {"container_host": ["ns1"]})
