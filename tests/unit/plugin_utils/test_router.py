@@ -162,7 +162,7 @@ BREAKS = [
 ]
 
 
-@pytest.mark.parametrize(("line", "breaks"), zip(ASSERTED.strip().splitlines(), BREAKS, strict=True))
+@pytest.mark.parametrize(("line", "breaks"), list(zip(ASSERTED.strip().splitlines(), BREAKS, strict=True)))
 def test_what_is_asserted_holds_on_the_whole_way(line: str, breaks: str) -> None:
     assertion, more, options = (yaml.safe_load(cell) for cell in line.split(" | "))
     outside = {"eth0": {"special_use": options.pop("special_use")}} if "special_use" in options else ["eth0"]
