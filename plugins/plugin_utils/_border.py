@@ -47,6 +47,12 @@ def border_rules(border: Border, settings: Settings) -> Iterator[Rule]:
     yield from _forward(border, settings)
 
 
+def reset_for_others() -> Iterator[Rule]:
+    """Yield the rule that lets leave with what a router refuses TCP: it seems to come from who was called."""
+    reset = {"protocol": "tcp", "tcp_flags": {"mask": ["rst"], "set": ["rst"]}, "ctstate": ["related"]}
+    yield rule("output", "always/reset-for-others", "accept", source_type="not:local", **reset)
+
+
 def _prerouting(border: Border, settings: Settings) -> Iterator[Rule]:
     """Drop what comes from where its source cannot be (RFC 2827, RFC 3704)."""
     chain, inside = "prerouting", border.router.inside

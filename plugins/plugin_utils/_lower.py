@@ -19,7 +19,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._codec import deco
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
 from ansible_collections.palisade.egress.plugins.plugin_utils._always import FROM_UNSPECIFIED, related_errors
-from ansible_collections.palisade.egress.plugins.plugin_utils._border import border_rules
+from ansible_collections.palisade.egress.plugins.plugin_utils._border import border_rules, reset_for_others
 from ansible_collections.palisade.egress.plugins.plugin_utils._containers import container_rules
 from ansible_collections.palisade.egress.plugins.plugin_utils._declared import (
     Lane,
@@ -64,7 +64,8 @@ def lower_to_ruleset(policy: Policy) -> tuple[list[Rule], Chains, Ruleset]:
     if policy.settings.state == "absent":
         return [], {}, Ruleset()
     settings = policy.settings
-    rules = [*_output(policy.composition, settings), *log_default(settings, "output")]
+    rules = [*(reset_for_others() if policy.border else ()), *_output(policy.composition, settings)]
+    rules.extend(log_default(settings, "output"))
     chains: Chains = {"output": base_chain(settings, "output")}
     if settings.input != "off":
         rules.extend(_input_guard(settings))

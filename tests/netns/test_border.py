@@ -317,3 +317,36 @@ def _python(where: Namespace, code: str) -> str:
     done = where.run([sys.executable, "-c", code])
     assert done.code == 0, done.error
     return done.output.strip()
+
+
+def test_row7_resets_pass_the_router_that_gives_them(ours: Site) -> None:
+    """They seem to come from who was called, an address that is not the router's own."""
+    ours.fence(router1__default_verdict="reject", router1__reject_with="tcp-reset")
+    with ours.listening(7000):
+        assert set(ours.reaches("web1", "shop", 7000, wait=2).values()) == {"ECONNREFUSED"}
+    assert ours.counted("output/always/reset-for-others") > 0
+
+
+@FAMILIES
+def test_private_addresses_leave_by_a_router_that_translates_them(ours: Site, number: int) -> None:
+    """Translation is somebody else's and comes behind ours: they are held by their prefixes."""
+    family, tool, whole = (("ip", "ip -4", 32), ("ip6", "ip -6", 128))[number - 1]
+    private, prefix = (("10.7.0.5", "10.7.0.0/24"), ("fd00:7::5", "fd00:7::/64"))[number - 1]
+    ours.servers.must(f"{tool} address add {private}/{whole} dev wire")
+    ours.router.must(f"{tool} route add {prefix} via {address('web1', number)}")
+    ours.router.nft(f"""table {family} theirs {{
+        chain postrouting {{
+            type nat hook postrouting priority srcnat
+            {family} saddr {prefix} oifname outside masquerade
+        }}
+    }}""")
+    inside = {**BETWEEN["inside"], "servers": [*BETWEEN["inside"]["servers"], "10.7.0.0/24", "fd00:7::/64"]}
+    try:
+        mine = {"printer__addresses": [private], "printer__allow__printer": [SHOP]}
+        ours.fence({"inside": inside, "outside": ["outside"]}, **mine)
+        assert arrives(ours, ours.servers, "outside", "translated", private, address("shop", number), 7000)
+        assert not arrives(ours, ours.servers, "outside", "refused", private, address("relay", number), 7000)
+    finally:
+        ours.router.must(f"nft delete table {family} theirs")
+        ours.router.must(f"{tool} route del {prefix}")
+        ours.servers.must(f"{tool} address del {private}/{whole} dev wire")
