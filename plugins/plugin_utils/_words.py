@@ -61,17 +61,18 @@ def describe(
     """
     lines: dict[tuple[str, ...], list[str]] = {}
     for family, region in regions:
-        for box in compact(normal(box, family, symbols, contexts[family]) for box in region):
-            before, after = _facets(box, family, symbols)
+        # Pieces that are all there is together are told as such: hence twice.
+        for box in compact(normal(box, family, symbols, contexts[family]) for box in compact(region)):
+            before, after = _facets(box, family, symbols, known or {})
             lines.setdefault((before, after), []).extend(_destinations(box[AXIS["destination"]], family, known or {}))
     return [" ".join(part for part in (before, _to(to), after) if part) for (before, after), to in lines.items()]
 
 
-def _facets(box: Box, family: str, symbols: Symbols) -> tuple[str, str]:
+def _facets(box: Box, family: str, symbols: Symbols, known: Known) -> tuple[str, str]:
     """Return what to tell before and behind the destination."""
     words = []
     if box[AXIS["source"]] != ALL_ADDRESSES.of(family):
-        words.append(f"from {_listed(format_ranges(box[AXIS['source']], family))}")
+        words.append(f"from {_listed(_destinations(box[AXIS['source']], family, known))}")
     if box[AXIS["source_ports"]] != ALL_PORTS:
         words.append(f"from port {_listed(format_ports(box[AXIS['source_ports']]))}")
     for axis, word in _NAMES.items():
