@@ -150,11 +150,15 @@ def explanations(wrong: list[Cell]) -> list[str]:
     return [f"{line}: {', '.join(details)}" for line, details in lines.items()]
 
 
-def wrong_level(stopped: int, *, bypassed: bool) -> str:
-    """Say if it was not who it had to be who stopped packets: the border sees none that hosts stop themselves."""
-    if stopped and not bypassed:
-        return f"{WRONG} the border stopped {stopped} packets that hosts had to stop themselves"
-    return f"{WRONG} the border stopped nothing" if bypassed and not stopped else ""
+def wrong_level(stopped: dict[str, int], *, bypassed: bool) -> str:
+    """Say if it was not who it had to be who stopped packets: the border sees none that hosts stop themselves.
+
+    ``stopped`` tells how many packets each rule of the border stopped.
+    """
+    counted = [f"{rule}: {packets}" for rule, packets in stopped.items() if packets]
+    if counted and not bypassed:
+        return f"{WRONG} the border stopped packets that hosts had to stop themselves ({', '.join(counted)})"
+    return f"{WRONG} the border stopped nothing" if bypassed and not counted else ""
 
 
 def arguments() -> argparse.Namespace:
