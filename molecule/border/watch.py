@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Send what cases.yml says from hosts of the lab, sniff wherever it may come by, and tell where each packet died.
+"""Send what vars/cases.yml says from hosts of the lab, sniff wherever it may come by, and tell where each packet died.
 
 Takes the name of a list of cases. Each case and family has a source port of its own, by which sniffers know it.
 """
@@ -56,7 +56,7 @@ def inside(host: str, *command: str, data: str = "") -> str:
 def cases(name: str) -> list[Case]:
     """Return the cases of a list, each once for each family."""
     found: list[Case] = []
-    for case in yaml.safe_load((HERE / "cases.yml").read_text(encoding="utf-8"))[name]:
+    for case in yaml.safe_load((HERE / "vars" / "cases.yml").read_text(encoding="utf-8"))[name]:
         for family in ("ipv4", "ipv6"):
             claimed, by = case.get("as", case["from"]), case.get("by", "")
             port = FIRST_PORT + len(found)
