@@ -37,6 +37,8 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import B
 from ansible_collections.palisade.egress.plugins.plugin_utils._services import ICMP
 
 _BASE = "forward"
+# Where packets are logged and dropped that cannot be honest.
+_ASIDE = {"prerouting": "spoofed_border", _BASE: "special_use"}
 # Packets of those who began a flow.
 _ORIGINAL = {"ctstate": ["established"], "ct_direction": "original"}
 
@@ -54,24 +56,31 @@ def reset_for_others() -> Iterator[Rule]:
 
 
 def _prerouting(border: Border, settings: Settings) -> Iterator[Rule]:
-    """Drop what comes from where its source cannot be (RFC 2827, RFC 3704)."""
+    """Drop what comes from where its source cannot be (RFC 2827, RFC 3704); what most packets are comes first."""
     chain, inside = "prerouting", border.router.inside
+    for side in inside:
+        comes = {"in_interface": [side.interface], "source": format_addresses(side.prefixes)}
+        if side.reverse_path != "off":
+            yield _aside(chain, f"reverse-path/{side.interface}", **comes, reverse_path=side.reverse_path)
+        yield rule(chain, f"inside/{side.interface}", "accept", **comes)
     yield rule(chain, "always/loopback", "accept", in_interface=["lo"])
     yield from _before_an_address(chain)
-    checks = [(side.interface, side.reverse_path) for side in inside]
-    checks += [(side.interface, side.reverse_path) for side in border.router.outside]
-    for interface, check in checks:
-        if check != "off":
-            ways = {"in_interface": [interface], "reverse_path": check}
-            yield from _spoofed(settings, f"reverse-path/{interface}", **ways)
-    for side in inside:
-        prefixes = format_addresses(side.prefixes)
-        yield rule(chain, f"inside/{side.interface}", "accept", in_interface=[side.interface], source=prefixes)
-    yield from _spoofed(settings, "inside", in_interface=[side.interface for side in inside])
-    yield from _spoofed(settings, "inside-from-elsewhere", source=_prefixes(border))
+    yield _aside(chain, "spoofed/inside", in_interface=[side.interface for side in inside])
+    yield _aside(chain, "spoofed/inside-from-elsewhere", source=_prefixes(border))
     for beyond, special_use in zip(border.router.outside, border.special_use, strict=True):
-        sources = {"in_interface": [beyond.interface], "source": format_addresses(special_use)}
-        yield from _spoofed(settings, f"special-use/{beyond.interface}", **sources)
+        comes = {"in_interface": [beyond.interface]}
+        if beyond.reverse_path != "off":
+            yield _aside(chain, f"reverse-path/{beyond.interface}", **comes, reverse_path=beyond.reverse_path)
+        yield _aside(chain, f"spoofed/special-use/{beyond.interface}", **comes, source=format_addresses(special_use))
+    yield from refuse(settings, _BASE, "always/spoofed-source", "spoofed", into=_ASIDE[chain])
+
+
+def _aside(chain: str, name: str, **matches: object) -> Rule:
+    """Return the rule that sends what cannot be honest to where it is logged and dropped.
+
+    All packets meet it: what it asks is looked up once.
+    """
+    return rule(chain, name, "jump", target=_ASIDE[chain], **matches)
 
 
 def _before_an_address(chain: str) -> Iterator[Rule]:
@@ -85,11 +94,6 @@ def _before_an_address(chain: str) -> Iterator[Rule]:
     yield rule(chain, "always/unspecified-source-igmp", "accept", source=["0.0.0.0/32"], protocol="igmp")
 
 
-def _spoofed(settings: Settings, name: str, **matches: object) -> Iterator[Rule]:
-    """Yield the rules that drop spoofed packets; what they log is told as all that is not forwarded."""
-    yield from refuse(settings, _BASE, f"spoofed/{name}", "spoofed", into="prerouting", **matches)
-
-
 def _forward(border: Border, settings: Settings) -> Iterator[Rule]:
     branches = _branches(border.behind, settings)
     if settings.live_flows == "end":
@@ -101,7 +105,9 @@ def _forward(border: Border, settings: Settings) -> Iterator[Rule]:
     yield from refuse(settings, _BASE, "always/invalid", "invalid", ctstate=["invalid"])
     for side, special_use in zip(border.router.outside, border.special_use, strict=True):
         beyond: Rule = {"out_interface": [side.interface], "destination": format_addresses(special_use)}
-        yield from refuse(settings, _BASE, f"special-use/{side.interface}", "special-use", **beyond)
+        yield _aside(_BASE, f"special-use/{side.interface}", **beyond)
+    if border.router.outside:
+        yield from refuse(settings, _BASE, "always/special-use", "special-use", into=_ASIDE[_BASE])
     if branches:
         yield _dispatch("always/outbound", "source", {b.lane.chain: b for b in branches})
     yield from deny(settings, _BASE, "always/unknown-source", "unknown", base=_BASE, source=_prefixes(border))

@@ -287,7 +287,7 @@ def _mend_at_router(broken: _Broken, fleet: Fleet) -> str:
     """Return what lets a login pass that a router denies: it knows what hosts are granted, and what they accept."""
     denial, sender = broken.denial, broken.way.sender
     router, rule = f"{PREFIX}router on host {denial.at}", denial.by.rule or ""
-    if rule.startswith("special-use/"):
+    if rule == "always/special-use":
         return f"Declare where it goes in 'special_use' of {router}"
     if _comes_in(denial, fleet):
         return _accept(broken, fleet)

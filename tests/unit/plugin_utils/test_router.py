@@ -152,7 +152,7 @@ ASSERTED = """
 BREAKS = [
     "",
     "",
-    "dropped by the rule 'special-use/eth0' in forward of host ns1",
+    "dropped by the rule 'always/special-use' in special_use of host ns1",
     "accepted, as the host that sends it has no rules of ours",
     "",
     "accepted by the rule 'always/inbound' in forward of host ns1",
