@@ -58,11 +58,14 @@ def reset_for_others() -> Iterator[Rule]:
 def _prerouting(border: Border, settings: Settings) -> Iterator[Rule]:
     """Drop what comes from where its source cannot be (RFC 2827, RFC 3704); what most packets are comes first."""
     chain, inside = "prerouting", border.router.inside
-    for side in inside:
+    for side, place in zip(inside, _inside_chains(border), strict=True):
         comes = {"in_interface": [side.interface], "source": format_addresses(side.prefixes)}
-        if side.reverse_path != "off":
-            yield _aside(chain, f"reverse-path/{side.interface}", **comes, reverse_path=side.reverse_path)
-        yield rule(chain, f"inside/{side.interface}", "accept", **comes)
+        if place == chain:
+            yield rule(chain, f"inside/{side.interface}", "accept", **comes)
+        else:
+            yield rule(chain, f"inside/{side.interface}", "jump", target=place, **comes)
+            yield _aside(place, f"reverse-path/{side.interface}", reverse_path=side.reverse_path)
+            yield rule(place, f"inside/{side.interface}", "accept")
     yield rule(chain, "always/loopback", "accept", in_interface=["lo"])
     yield from _before_an_address(chain)
     yield _aside(chain, "spoofed/inside", in_interface=[side.interface for side in inside])
@@ -80,7 +83,16 @@ def _aside(chain: str, name: str, **matches: object) -> Rule:
 
     All packets meet it: what it asks is looked up once.
     """
-    return rule(chain, name, "jump", target=_ASIDE[chain], **matches)
+    return rule(chain, name, "jump", target=_ASIDE.get(chain, _ASIDE["prerouting"]), **matches)
+
+
+def _inside_chains(border: Border) -> list[str]:
+    """Return the chains of what comes from inside, by interface: one's own where the way back is checked."""
+    chains: list[str] = []
+    for side in border.router.inside:
+        own = chain_name(f"by_{side.interface}", chains, key=side.interface)
+        chains.append("prerouting" if side.reverse_path == "off" else own)
+    return chains
 
 
 def _before_an_address(chain: str) -> Iterator[Rule]:
