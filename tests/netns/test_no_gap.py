@@ -84,7 +84,7 @@ def run_command(words, data, environ_update, **_options):
 
 def run(stage, number, wanted):
     params = {"state": "present", "backend": "auto", "midstream": "never", "live_flows": "end", "persist": False,
-              "guard": True, "login": "", "probes": None, **wanted,
+              "guard": True, "login": "", "probes": None, "forwarding": {"ipv4": None, "ipv6": None}, **wanted,
               "confirm": {"stage": stage, "token": f"{number:012}", "timeout": 30}}
     return apply_rules(SimpleNamespace(
         params=params, check_mode=False, _diff=False, warn=print, run_command=run_command,
