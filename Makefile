@@ -120,6 +120,8 @@ bench: venv ## measure, and write docs/benchmarks.md; QUICK=1 for a part of it
 	@PYTHONPATH=.cache/collections:tests python -m bench docs/benchmarks.md
 	$(call say,compiling fleets)
 	@python tests/bench/compile_bench.py >>docs/benchmarks.md
+	$(call say,a router)
+	@PYTHONPATH=.cache/collections:tests python tests/bench/router_bench.py >>docs/benchmarks.md
 
 # --- lab ---
 
