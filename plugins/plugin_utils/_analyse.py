@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.palisade.egress.plugins.module_utils._chain_checks import targets
 from ansible_collections.palisade.egress.plugins.module_utils._model import Rule, Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._options import ADDRESS_TYPES
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, intersect, subtract
@@ -153,6 +154,18 @@ def _specialised(condition: Condition, whole: tuple[Ranges, ...]) -> Condition |
     return tuple(left)
 
 
+def part_of(ruleset: Ruleset, chain: str) -> Ruleset:
+    """Return a chain and those that its rules lead to: of a router's thousands, its own packets meet few."""
+    names = {chain}
+    waiting = [chain]
+    while waiting:
+        found = ruleset.chain(waiting.pop())
+        new = {target for rule in found.rules for target in targets(rule)} - names if found else set()
+        names |= new
+        waiting += new
+    return Ruleset(tuple(found for found in ruleset.chains if found.name in names))
+
+
 def walk(frame: Frame, chain: str, region: Region | None = None, without: Collection[tuple[str, str]] = ()) -> Walk:
     """Return what a base chain can do with packets, with all there are in the frame if none are given."""
     found = Walk(frame, without)
@@ -222,8 +235,7 @@ def reached(frame: Frame, chain: str) -> list[str]:
     waiting = [chain] if chain in frame.chains else []
     while waiting:
         for rule, _condition in frame.chains[waiting.pop()]:
-            branches = [target for _a, target in rule.dispatch.branches] if rule.dispatch else [rule.target]
-            new = [target for target in branches if target and target not in names]
+            new = [target for target in targets(rule) if target not in names]
             names.update(dict.fromkeys(new))
             waiting += new
     return [name for name in names if name in frame.chains]

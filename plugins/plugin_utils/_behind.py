@@ -25,7 +25,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._ranges import (
 )
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_addresses
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX
-from ansible_collections.palisade.egress.plugins.plugin_utils._networks import INTERNET, Networks, join, minus
+from ansible_collections.palisade.egress.plugins.plugin_utils._networks import INTERNET, Networks, join, meet, minus
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import (
     NOWHERE,
     Accepted,
@@ -81,7 +81,7 @@ class Borders:
             names.update(dict.fromkeys(self._fleet.groups[term.name] if term.kind == "group" else (term.name,)))
         hosts = [self._fleet.hosts[name] for name in names]
         for host in hosts:
-            if _common(host.addresses, prefixes) == NOWHERE:
+            if not meet(host.addresses, prefixes):
                 what = f"host {host.name} has no address in the prefixes of 'inside'"
                 router.place.key("behind").fail(what, "Take it out, or add the prefix that it is in")
         return hosts
@@ -129,19 +129,13 @@ def _ranges(hosts: Iterable[Host], family: str) -> list[tuple[int, int, str]]:
     )
 
 
-def _common(addresses: Addresses | None, others: Addresses) -> Addresses:
-    if addresses is None:
-        return NOWHERE
-    return Addresses(*(intersect(addresses.of(family), others.of(family)) for family in FAMILIES))
-
-
 def _settle(alike: Mapping[_Kind, Sequence[Host]], prefixes: Ranges, family: str) -> dict[_Kind, Ranges]:
     """Return the addresses of each kind; what a pool and a host claim both is the host's."""
     claims = [
         (last - first, first, last, kind, host)
         for kind, hosts in alike.items()
         for host in hosts
-        for first, last in intersect(host.addresses.of(family) if host.addresses else (), prefixes)
+        for first, last in intersect(host.addresses_of(family), prefixes)
     ]
     taken: list[tuple[int, int, _Claim]] = []
     settled: dict[_Kind, list[Range]] = {}

@@ -16,8 +16,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ansible_collections.palisade.egress.plugins.module_utils._values import format_addresses
-from ansible_collections.palisade.egress.plugins.plugin_utils._always import FROM_UNSPECIFIED, related_errors
+from ansible_collections.palisade.egress.plugins.plugin_utils._always import (
+    FROM_UNSPECIFIED,
+    RESET,
+    inbound_icmp,
+    refuse_no_syn,
+    stateful,
+)
 from ansible_collections.palisade.egress.plugins.plugin_utils._declared import (
+    ORIGINAL,
     Lane,
     Rule,
     accept_rules,
@@ -34,13 +41,10 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._expiry import inb
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import join
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Accepted, Behind, Border, Settings
 from ansible_collections.palisade.egress.plugins.plugin_utils._profiles import BASE
-from ansible_collections.palisade.egress.plugins.plugin_utils._services import ICMP
 
 _BASE = "forward"
-# Where packets are logged and dropped that cannot be honest.
-_ASIDE = {"prerouting": "spoofed_border", _BASE: "special_use"}
-# Packets of those who began a flow.
-_ORIGINAL = {"ctstate": ["established"], "ct_direction": "original"}
+# Where packets are logged and dropped that cannot be honest. All packets meet what leads there: it is looked up once.
+_SPOOFED, _SPECIAL_USE = "spoofed_border", "special_use"
 
 
 def border_rules(border: Border, settings: Settings) -> Iterator[Rule]:
@@ -51,48 +55,37 @@ def border_rules(border: Border, settings: Settings) -> Iterator[Rule]:
 
 def reset_for_others() -> Iterator[Rule]:
     """Yield the rule that lets leave with what a router refuses TCP: it seems to come from who was called."""
-    reset = {"protocol": "tcp", "tcp_flags": {"mask": ["rst"], "set": ["rst"]}, "ctstate": ["related"]}
-    yield rule("output", "always/reset-for-others", "accept", source_type="not:local", **reset)
+    yield rule("output", "always/reset-for-others", "accept", source_type="not:local", **RESET)
 
 
 def _prerouting(border: Border, settings: Settings) -> Iterator[Rule]:
     """Drop what comes from where its source cannot be (RFC 2827, RFC 3704); what most packets are comes first."""
     chain, inside = "prerouting", border.router.inside
-    for side, place in zip(inside, _inside_chains(border), strict=True):
+    checked: list[str] = []
+    for side in inside:
+        name = f"inside/{side.interface}"
         comes = {"in_interface": [side.interface], "source": format_addresses(side.prefixes)}
-        if place == chain:
-            yield rule(chain, f"inside/{side.interface}", "accept", **comes)
-        else:
-            yield rule(chain, f"inside/{side.interface}", "jump", target=place, **comes)
-            yield _aside(place, f"reverse-path/{side.interface}", reverse_path=side.reverse_path)
-            yield rule(place, f"inside/{side.interface}", "accept")
+        if side.reverse_path == "off":
+            yield rule(chain, name, "accept", **comes)
+            continue
+        checked.append(chain_name(f"by_{side.interface}", checked, key=side.interface))
+        yield rule(chain, name, "jump", target=checked[-1], **comes)
+        yield _spoofed(checked[-1], f"reverse-path/{side.interface}", reverse_path=side.reverse_path)
+        yield rule(checked[-1], name, "accept")
     yield rule(chain, "always/loopback", "accept", in_interface=["lo"])
     yield from _before_an_address(chain)
-    yield _aside(chain, "spoofed/inside", in_interface=[side.interface for side in inside])
-    yield _aside(chain, "spoofed/inside-from-elsewhere", source=_prefixes(border))
+    yield _spoofed(chain, "spoofed/inside", in_interface=[side.interface for side in inside])
+    yield _spoofed(chain, "spoofed/inside-from-elsewhere", source=_prefixes(border))
     for beyond, special_use in zip(border.router.outside, border.special_use, strict=True):
         comes = {"in_interface": [beyond.interface]}
         if beyond.reverse_path != "off":
-            yield _aside(chain, f"reverse-path/{beyond.interface}", **comes, reverse_path=beyond.reverse_path)
-        yield _aside(chain, f"spoofed/special-use/{beyond.interface}", **comes, source=format_addresses(special_use))
-    yield from refuse(settings, _BASE, "always/spoofed-source", "spoofed", into=_ASIDE[chain])
+            yield _spoofed(chain, f"reverse-path/{beyond.interface}", **comes, reverse_path=beyond.reverse_path)
+        yield _spoofed(chain, f"spoofed/special-use/{beyond.interface}", **comes, source=format_addresses(special_use))
+    yield from refuse(settings, _BASE, "always/spoofed-source", "spoofed", into=_SPOOFED)
 
 
-def _aside(chain: str, name: str, **matches: object) -> Rule:
-    """Return the rule that sends what cannot be honest to where it is logged and dropped.
-
-    All packets meet it: what it asks is looked up once.
-    """
-    return rule(chain, name, "jump", target=_ASIDE.get(chain, _ASIDE["prerouting"]), **matches)
-
-
-def _inside_chains(border: Border) -> list[str]:
-    """Return the chains of what comes from inside, by interface: one's own where the way back is checked."""
-    chains: list[str] = []
-    for side in border.router.inside:
-        own = chain_name(f"by_{side.interface}", chains, key=side.interface)
-        chains.append("prerouting" if side.reverse_path == "off" else own)
-    return chains
+def _spoofed(chain: str, name: str, **matches: object) -> Rule:
+    return rule(chain, name, "jump", target=_SPOOFED, **matches)
 
 
 def _before_an_address(chain: str) -> Iterator[Rule]:
@@ -112,14 +105,12 @@ def _forward(border: Border, settings: Settings) -> Iterator[Rule]:
         yield from _ending(branches)
         if border.router.inbound == "closed":
             yield from _inbound_ending(branches)
-    yield rule(_BASE, "always/established", "accept", ctstate=["established"])
-    yield from related_errors(_BASE)
-    yield from refuse(settings, _BASE, "always/invalid", "invalid", ctstate=["invalid"])
+    yield from stateful(settings, _BASE)
     for side, special_use in zip(border.router.outside, border.special_use, strict=True):
         beyond: Rule = {"out_interface": [side.interface], "destination": format_addresses(special_use)}
-        yield _aside(_BASE, f"special-use/{side.interface}", **beyond)
+        yield rule(_BASE, f"special-use/{side.interface}", "jump", target=_SPECIAL_USE, **beyond)
     if border.router.outside:
-        yield from refuse(settings, _BASE, "always/special-use", "special-use", into=_ASIDE[_BASE])
+        yield from refuse(settings, _BASE, "always/special-use", "special-use", into=_SPECIAL_USE)
     if branches:
         yield _dispatch("always/outbound", "source", {b.lane.chain: b for b in branches})
     yield from deny(settings, _BASE, "always/unknown-source", "unknown", base=_BASE, source=_prefixes(border))
@@ -146,7 +137,7 @@ class _Branch:
     @property
     def accepts(self) -> list[Accepted]:
         """What they accept."""
-        return [accepted for accepted in self.behind.composition.accepts if accepted.state == "in use"]
+        return [accepted for accepted in self.behind.composition.accepts if accepted.is_used]
 
     def aside(self, chain: str, expired: str) -> Lane:
         """Return another lane of the same hosts. All words have four letters, so that no name gets too long."""
@@ -180,7 +171,7 @@ def _ending(branches: Iterable[_Branch]) -> Iterator[Rule]:
     """Let flows end with what let them begin."""
     found = {f"ends_{b.word}": b for b in branches if lapses(b.behind.composition)}
     if found:
-        yield _dispatch("always/ending", "source", found, **_ORIGINAL)
+        yield _dispatch("always/ending", "source", found, **ORIGINAL)
     for branch in found.values():
         yield from ending_rules(branch.aside("ends", "over"), branch.behind.composition, branch.forbids)
 
@@ -188,17 +179,13 @@ def _ending(branches: Iterable[_Branch]) -> Iterator[Rule]:
 def _inbound(border: Border, branches: Iterable[_Branch], settings: Settings) -> Iterator[Rule]:
     """Yield what may begin outside."""
     inside, outside = ([side.interface for side in sides] for sides in (border.router.inside, border.router.outside))
-    no_syn: Rule = {"protocol": "tcp", "ctstate": ["new"], "tcp_flags": {"mask": ["syn"]}}
-    yield from refuse(settings, _BASE, "always/no-syn", "no-syn", in_interface=outside, **no_syn)
+    yield from refuse_no_syn(settings, _BASE, in_interface=outside)
     if border.router.inbound == "guard":
         # By its destination, too, so that a flow can be told from one that began inside.
         ways = {"in_interface": outside, "out_interface": inside, "destination": _prefixes(border)}
         yield rule(_BASE, "always/inbound", "accept", **ways)
         return
-    for protocol, types in ICMP.items():
-        if wanted := [name for name in settings.icmp.inbound if name in types]:
-            options = {"in_interface": outside, "out_interface": inside, "protocol": protocol, "icmp_type": wanted}
-            yield rule(_BASE, f"always/{protocol}", "accept", **options)
+    yield from inbound_icmp(settings, _BASE, in_interface=outside, out_interface=inside)
     found = {f"into_{branch.word}": branch for branch in branches if branch.accepts}
     if found:
         yield _dispatch("always/inbound", "destination", found, in_interface=outside)
@@ -210,7 +197,7 @@ def _inbound_ending(branches: Iterable[_Branch]) -> Iterator[Rule]:
     """Let flows from outside end with what let them in."""
     found = {f"endi_{branch.word}": branch for branch in branches if inbound_lapses(branch.accepts)}
     if found:
-        yield _dispatch("always/inbound-ending", "destination", found, **_ORIGINAL)
+        yield _dispatch("always/inbound-ending", "destination", found, **ORIGINAL)
     for branch in found.values():
         yield from inbound_ending_rules(branch.aside("endi", "ovri"), branch.accepts)
 

@@ -124,7 +124,7 @@ def _over(waived: Iterable[Waived], held: Iterable[Granted], accepts: Iterable[A
 
 def _idle(fences: Iterable[_Fence], held: Iterable[Granted]) -> list[str]:
     """Return a notice for each waiver that lets nothing pass, as it grants nothing."""
-    granted = [item for item in held if item.state in ("in use", "cut")]
+    granted = [item for item in held if item.is_used]
     closed = [item for fence in fences for item in fence.boxes]
     return [
         f"the waiver {waived.origin} lets nothing pass: nothing that it exempts is granted and not forbidden otherwise"

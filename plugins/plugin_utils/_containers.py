@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ansible_collections.palisade.egress.plugins.plugin_utils._always import related_errors
+from ansible_collections.palisade.egress.plugins.plugin_utils._always import refuse_no_syn, stateful
 from ansible_collections.palisade.egress.plugins.plugin_utils._declared import (
+    ORIGINAL,
     Lane,
     Rule,
     accept_rules,
@@ -32,15 +33,13 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._expiry import inb
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Composition, Settings
 
 _BASE = "forward"
-# Packets of those who began a flow.
-_ORIGINAL = {"ctstate": ["established"], "ct_direction": "original"}
 
 
 def container_rules(composition: Composition, settings: Settings) -> Iterator[Rule]:
     """Yield the rules by which a host treats what its containers send and get."""
     bridges = list(settings.container_bridges)
     theirs = replace(composition, grants=composition.containers)
-    accepts = [accepted for accepted in composition.container_accepts if accepted.state == "in use"]
+    accepts = [accepted for accepted in composition.container_accepts if accepted.is_used]
     taken = forbid_chains(composition.forbids).values()
     forbids = forbid_chains(composition.forbids, taken, "containers")
     out, into = (
@@ -49,13 +48,17 @@ def container_rules(composition: Composition, settings: Settings) -> Iterator[Ru
     )
     yield rule(_BASE, "always/between-containers", "accept", in_interface=bridges, out_interface=bridges)
     if settings.live_flows == "end" and lapses(theirs):
-        yield rule(_BASE, "always/ending", "jump", target="ending", in_interface=bridges, **_ORIGINAL)
+        yield rule(_BASE, "always/ending", "jump", target="ending", in_interface=bridges, **ORIGINAL)
         yield from ending_rules(replace(out, chain="ending"), theirs, forbids)
     is_closed = settings.input == "closed"
     if is_closed and settings.live_flows == "end" and inbound_lapses(accepts):
-        yield rule(_BASE, "always/inbound-ending", "jump", target="ending_into", out_interface=bridges, **_ORIGINAL)
+        yield rule(_BASE, "always/inbound-ending", "jump", target="ending_into", out_interface=bridges, **ORIGINAL)
         yield from inbound_ending_rules(replace(into, chain="ending_into"), accepts)
-    yield from _stateful(settings, bridges)
+    yield from stateful(settings, _BASE)
+    # Who has several networks may answer by another one.
+    honest: Rule = {"in_interface": bridges, "reverse_path": "strict", "ctstate": ["new"]}
+    yield from refuse(settings, _BASE, "always/spoofed-source", "spoofed", **honest)
+    yield from refuse_no_syn(settings, _BASE)
     if declared := list(outbound_rules(out, theirs, forbids)):
         yield rule(_BASE, "always/containers", "jump", target=out.chain, in_interface=bridges)
         yield from declared
@@ -66,15 +69,3 @@ def container_rules(composition: Composition, settings: Settings) -> Iterator[Ru
         yield rule(_BASE, "always/inbound", "jump", target=into.chain, out_interface=bridges)
         yield from accept_rules(into, accepts)
     yield from log_default(settings, _BASE)
-
-
-def _stateful(settings: Settings, bridges: list[str]) -> Iterator[Rule]:
-    """Yield what is true of flows in both directions."""
-    yield rule(_BASE, "always/established", "accept", ctstate=["established"])
-    yield from related_errors(_BASE)
-    yield from refuse(settings, _BASE, "always/invalid", "invalid", ctstate=["invalid"])
-    # Who has several networks may answer by another one.
-    honest: Rule = {"in_interface": bridges, "reverse_path": "strict", "ctstate": ["new"]}
-    yield from refuse(settings, _BASE, "always/spoofed-source", "spoofed", **honest)
-    no_syn: Rule = {"protocol": "tcp", "ctstate": ["new"], "tcp_flags": {"mask": ["syn"]}}
-    yield from refuse(settings, _BASE, "always/no-syn", "no-syn", **no_syn)

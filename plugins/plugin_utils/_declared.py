@@ -46,6 +46,8 @@ _RESERVED = ("always/", "forbid/", "palisade/", "waiver/", "until/", "after/", "
 # Chain names may be so long.
 _CHAIN_NAME = 20
 _NOT_IN_CHAINS = re.compile(r"[^a-z0-9_]")
+# Packets of those who began a flow.
+ORIGINAL: Mapping[str, Any] = {"ctstate": ["established"], "ct_direction": "original"}
 # What the log says of flows that outlived what let them begin.
 _EXPIRED = "expired"
 
@@ -77,7 +79,7 @@ def chain_name(words: str, taken: Collection[str], *, key: str) -> str:
 
 def used(composition: Composition) -> list[Granted]:
     """Return the grants of which rules come."""
-    return [granted for granted in composition.grants if granted.state in ("in use", "cut")]
+    return [granted for granted in composition.grants if granted.is_used]
 
 
 def forbid_chains(forbids: Iterable[Forbidden], taken: Collection[str] = (), scope: str = "") -> dict[str, str]:
@@ -185,7 +187,7 @@ def _accept_rules(chain: str, accepted: Accepted, *, is_flow: bool = False) -> I
 
 def _lapse_rules(lane: Lane, name: str, lapse: Lapse, options: Rule) -> Iterator[Rule]:
     """Yield what accepts flows until their lapse, and what becomes of them afterwards."""
-    options = {**options, "ctstate": ["established"], "ct_direction": "original"}
+    options = {**options, **ORIGINAL}
     yield rule(lane.chain, f"until/{name}", "accept", **options, **until(lapse.expires))
     if lapse.is_shared:
         yield rule(lane.chain, f"after/{name}", "jump", target=lane.expired, **options)

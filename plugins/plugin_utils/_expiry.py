@@ -44,7 +44,7 @@ def lapses(composition: Composition) -> tuple[Lapse, ...]:
     The order matters: a packet of two of them is judged by the one that ends first, and goes on to the other only
     through what lasts longer.
     """
-    used = [_of_grant(granted) for granted in composition.grants if granted.state in ("in use", "cut")]
+    used = [_of_grant(granted) for granted in composition.grants if granted.is_used]
     found = [lapse for opening in used for lapse in _of_opening("grant", opening, used)]
     found += [lapse for forbidden in composition.forbids for lapse in _of_waivers(forbidden, used)]
     return _first_first(found)

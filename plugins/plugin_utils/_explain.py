@@ -17,7 +17,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._analyse import Ou
 from ansible_collections.palisade.egress.plugins.plugin_utils._assertions import Assertion, vocabulary
 from ansible_collections.palisade.egress.plugins.plugin_utils._crossings import Crossings, past_routers
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX, Inventory
-from ansible_collections.palisade.egress.plugins.plugin_utils._policy import NOWHERE, Composition, Host, Service
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Composition, Host, Service
 from ansible_collections.palisade.egress.plugins.plugin_utils._prove import Prover, verdict
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place, nearest, shown
 from ansible_collections.palisade.egress.plugins.plugin_utils._regions import AXIS, Region
@@ -32,7 +32,6 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._words import desc
 _WAIVER = 30 * 86400
 # So many kinds of packets stand in a line.
 _TOLD = 4
-
 
 # What decides, and its packets by family.
 _Answer = tuple[Outcome, list[tuple[str, Region]]]
@@ -62,9 +61,9 @@ def explain(inventory: Inventory, source: Any, to: Any, service: Any) -> dict[st
         Place("to").fail(
             "no packet that leaves the host goes there", "Name addresses of others, of the service's family"
         )
-    remedies = _remedies(ruled, prover, question) if False in accepted else []
+    remedies = _remedies(ruled, prover, question, routers) if False in accepted else []
     reasons = [_reason(ruled, prover, question, outcome, regions) for outcome, regions in answers]
-    reasons += [_router_reason(ruled, prover, question, *found) for found in routers]
+    reasons += [_router_reason(ruled, question, *found) for found in routers]
     title = f"{question.host.name} → {question.to}, {question.service.name}: {whole}"
     text = [title, *(f"  {reason['text']}" for reason in reasons)]
     if not routers and _is_behind(prover, question.host):
@@ -92,31 +91,27 @@ def _accepted(prover: Prover, question: _Question, answers: Iterable[_Answer], n
             yield False
             continue
         for family, region in regions:
-            source = question.host.addresses.of(family) if question.host.addresses else ()
-            found = [(c, o) for c, o in prover.at_routers(region, family, source) if _is_at(now, [(family, o.region)])]
+            crossed = prover.at_routers(region, family, question.host.addresses_of(family))
+            found = [(crossing, at) for crossing, at in crossed if _is_at(now, [(family, at.region)])]
             if past_routers(found, region):
                 yield True
             if not all(at.accepts for _crossing, at in found):
                 yield False
 
 
-def _at_routers(
-    prover: Prover, question: _Question, answers: Iterable[_Answer]
-) -> list[tuple[str, Outcome, list[tuple[str, Region]]]]:
+def _at_routers(prover: Prover, question: _Question, answers: Iterable[_Answer]) -> list[tuple[str, Outcome]]:
     """Return what would become of all these packets at the routers on the way, whatever the host does with them."""
-    found: dict[tuple[str, str, str, str], tuple[str, Outcome, list[tuple[str, Region]]]] = {}
+    found: dict[tuple[str, str, str, str], tuple[str, Outcome]] = {}
     for family in FAMILIES:
         region = [box for _outcome, regions in answers for its, boxes in regions if its == family for box in boxes]
-        source = question.host.addresses.of(family) if question.host.addresses else ()
-        for crossing, outcome in prover.at_routers(region, family, source):
+        for crossing, outcome in prover.at_routers(region, family, question.host.addresses_of(family)):
             key = (crossing.router, outcome.chain, outcome.rule.name if outcome.rule else "", outcome.action)
-            found.setdefault(key, (crossing.router, outcome, []))[2].append((family, outcome.region))
+            found.setdefault(key, (crossing.router, outcome))
     return list(found.values())
 
 
 def _is_behind(prover: Prover, host: Host) -> bool:
-    addresses = host.addresses or NOWHERE
-    return any(prover.crossings.is_behind(family, addresses.of(family)) for family in FAMILIES)
+    return any(prover.crossings.is_behind(family, host.addresses_of(family)) for family in FAMILIES)
 
 
 def _is_at(now: int, regions: list[tuple[str, Region]]) -> bool:
@@ -163,48 +158,35 @@ def _reason(
     policy = ruled.policies.get(question.host.name)
     packets = describe(regions, prover.symbols(question.host), prover.contexts(question.host))
     more = f"; and {len(packets) - _TOLD} kinds of packets more" if len(packets) > _TOLD else ""
-    source = outcome.rule and policy and source_of(outcome.rule.name, sources(policy.composition))
-    return {
-        "level": "host",
-        "packets": packets,
-        "verdict": outcome.action,
-        "rule": outcome.rule and outcome.rule.name,
-        "chain": outcome.chain,
-        "origin": source.origin if source else None,
-        "place": source.place if source else None,
-        "limited": bool(outcome.rule and outcome.rule.limit),
-        "text": f"{'; '.join(packets[:_TOLD])}{more}: {verdict(outcome, policy)}",
-    }
+    text = f"{'; '.join(packets[:_TOLD])}{more}: {verdict(outcome, policy)}"
+    decided = _decided(outcome, policy.composition if policy else None, text)
+    return {"level": "host", "packets": packets, **decided}
 
 
-def _router_reason(
-    ruled: Ruled,
-    prover: Prover,
-    question: _Question,
-    router: str,
-    outcome: Outcome,
-    regions: list[tuple[str, Region]],
-) -> dict[str, Any]:
+def _router_reason(ruled: Ruled, question: _Question, router: str, outcome: Outcome) -> dict[str, Any]:
     """Return a reason of a router, which holds the host to the same grants and forbids."""
-    known = sources(_seen_at_border(ruled, question.host))
-    source = source_of(outcome.rule.name, known) if outcome.rule else None
+    text = f"at the border: {verdict(outcome, ruled.policies[router])}"
+    return {"level": "border", "router": router, **_decided(outcome, _seen_at_border(ruled, question.host), text)}
+
+
+def _decided(outcome: Outcome, composition: Composition | None, text: str) -> dict[str, Any]:
+    """Return what decides, and what of a policy (None: there is none) it comes from."""
+    source = source_of(outcome.rule.name, sources(composition)) if outcome.rule and composition else None
     return {
-        "level": "border",
-        "router": router,
         "verdict": outcome.action,
         "rule": outcome.rule and outcome.rule.name,
         "chain": outcome.chain,
         "origin": source.origin if source else None,
         "place": source.place if source else None,
         "limited": bool(outcome.rule and outcome.rule.limit),
-        "text": f"at the border: {verdict(outcome, ruled.policies[router])}",
+        "text": text,
     }
 
 
-def _remedies(ruled: Ruled, prover: Prover, question: _Question) -> list[str]:
+def _remedies(ruled: Ruled, prover: Prover, question: _Question, routers: Iterable[tuple[str, Outcome]]) -> list[str]:
     """Return the lines that would have to stand in the inventory: waivers of what forbids it, then a grant."""
     if question.host.name not in ruled.policies:
-        return _remedies_at_border(ruled, prover, question)
+        return _remedies_at_border(ruled, question, routers)
     waived: dict[str, None] = {}
     gone: frozenset[tuple[str, str]] = frozenset()
     known = sources(ruled.policies[question.host.name].composition)
@@ -224,11 +206,10 @@ def _remedies(ruled: Ruled, prover: Prover, question: _Question) -> list[str]:
     return _lines(ruled, question, list(waived), needs_grant=any(o.rule is None for o in stops))
 
 
-def _remedies_at_border(ruled: Ruled, prover: Prover, question: _Question) -> list[str]:
+def _remedies_at_border(ruled: Ruled, question: _Question, routers: Iterable[tuple[str, Outcome]]) -> list[str]:
     """Return the lines for a host without rules of ours: a waiver of what forbids it, or else a grant."""
-    stops = [o for _router, o, _r in _at_routers(prover, question, _outcomes(prover, question, frozenset()))]
     known = sources(_seen_at_border(ruled, question.host))
-    forbids = [found.origin for o in stops if not o.accepts and (found := _forbid_of(o.rule, known))]
+    forbids = [found.origin for _router, o in routers if not o.accepts and (found := _forbid_of(o.rule, known))]
     return _lines(ruled, question, list(dict.fromkeys(forbids)), needs_grant=not forbids)
 
 

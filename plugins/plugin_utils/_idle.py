@@ -16,6 +16,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._analyse import (
     deciders,
     frame,
     leaving,
+    part_of,
     stopped,
     walk,
 )
@@ -39,6 +40,7 @@ def notices(composition: Composition, ruleset: Ruleset, now: int) -> Iterator[st
 
 def _idle_sources(ruleset: Ruleset, known: Mapping[str, Source], now: int) -> Iterator[tuple[Source, tuple[Rule, ...]]]:
     """Yield what is declared and changes nothing; of equals the last one, so that one of them stays."""
+    ruleset = part_of(ruleset, _CHAIN)
     symbols = Symbols.of((ruleset,), out_interface=("lo",))
     starts = {family: beginning(family, symbols, _CHAIN, ruleset, now) for family in FAMILIES}
     frames = [frame(ruleset, family, symbols, leaving(start, symbols)) for family, start in starts.items()]

@@ -18,7 +18,13 @@ from typing import Any
 from ansible_collections.palisade.egress.plugins.module_utils._codec import decode
 from ansible_collections.palisade.egress.plugins.module_utils._model import Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
-from ansible_collections.palisade.egress.plugins.plugin_utils._always import FROM_UNSPECIFIED, related_errors
+from ansible_collections.palisade.egress.plugins.plugin_utils._always import (
+    FROM_UNSPECIFIED,
+    RESET,
+    inbound_icmp,
+    refuse_no_syn,
+    related_errors,
+)
 from ansible_collections.palisade.egress.plugins.plugin_utils._border import border_rules, reset_for_others
 from ansible_collections.palisade.egress.plugins.plugin_utils._containers import container_rules
 from ansible_collections.palisade.egress.plugins.plugin_utils._declared import (
@@ -50,7 +56,6 @@ _DHCP = {"ipv4": (68, 67), "ipv6": (546, 547)}
 _DISCOVERY = ["nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert"]
 # What neighbours and routers ask and tell. Redirects are not among it: whoever may send them takes over a route.
 _DISCOVERY_INBOUND = ["nd-neighbor-solicit", "nd-neighbor-advert", "nd-router-advert"]
-_RST = {"mask": ["rst"], "set": ["rst"]}
 _MLD = ["mld-listener-query", "mld-listener-report", "mld-listener-done", "mld2-listener-report"]
 
 
@@ -98,7 +103,7 @@ def _output(composition: Composition, settings: Settings) -> Iterator[Rule]:
         yield rule("output", f"always/related-{protocol}", "accept", protocol=protocol, ctstate=["related"])
     if base_chain(settings, "input").get("reject_with") == "tcp-reset":
         # What input refuses with leaves here, and is related to what it refuses.
-        yield rule("output", "always/related-reset", "accept", protocol="tcp", tcp_flags=_RST, ctstate=["related"])
+        yield rule("output", "always/related-reset", "accept", **RESET)
     yield from refuse(settings, "output", "always/invalid", "invalid", ctstate=["invalid"])
     yield rule("output", "always/neighbour-discovery", "accept", protocol="icmpv6", icmp_type=_DISCOVERY)
     yield rule("output", "always/mld", "accept", protocol="icmpv6", icmp_type=_MLD)
@@ -150,16 +155,15 @@ def _input_guard(settings: Settings) -> Iterator[Rule]:
     # A host's own multicast and broadcast come back to it: only what is addressed to the host itself is spoofed.
     yield from refuse_spoofed(settings, "input", source_type="local", destination_type="local")
     loopback: Rule = {"destination": ["127.0.0.0/8", "::1/128"]}
-    no_syn: Rule = {"protocol": "tcp", "ctstate": ["new"], "tcp_flags": {"mask": ["syn"]}}
     yield from refuse(settings, "input", "always/loopback-destination", "loopback", **loopback)
     yield from refuse(settings, "input", "always/invalid", "invalid", ctstate=["invalid"])
-    yield from refuse(settings, "input", "always/no-syn", "no-syn", **no_syn)
+    yield from refuse_no_syn(settings, "input")
 
 
 def _input_closed(composition: Composition, settings: Settings) -> Iterator[Rule]:
     """Let in what belongs to known flows, what the host needs to live, and what is accepted."""
     lane = Lane("input", "input", "expired_inbound", settings)
-    accepts = [accepted for accepted in composition.accepts if accepted.state == "in use"]
+    accepts = [accepted for accepted in composition.accepts if accepted.is_used]
     if settings.live_flows == "end":
         yield from inbound_ending_rules(lane, accepts)
     yield rule("input", "always/established", "accept", ctstate=["established"])
@@ -167,9 +171,7 @@ def _input_closed(composition: Composition, settings: Settings) -> Iterator[Rule
     yield rule("input", "always/neighbour-discovery", "accept", protocol="icmpv6", icmp_type=_DISCOVERY_INBOUND)
     yield rule("input", "always/mld", "accept", protocol="icmpv6", icmp_type=["mld-listener-query"])
     yield rule("input", "always/igmp", "accept", protocol="igmp")
-    for protocol, types in ICMP.items():
-        if wanted := [name for name in settings.icmp.inbound if name in types]:
-            yield rule("input", f"always/{protocol}", "accept", protocol=protocol, icmp_type=wanted)
+    yield from inbound_icmp(settings, "input")
     yield from _dhcp_replies(used(composition))
     yield from accept_rules(lane, accepts)
 

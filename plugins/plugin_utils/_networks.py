@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_ADDRESSES, ALL_IPV4, Addresses
+from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_ADDRESSES, ALL_IPV4, FAMILIES, Addresses
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, intersect, merge, subtract
 from ansible_collections.palisade.egress.plugins.module_utils._values import parse_addresses
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Definition, Host, Term
@@ -81,6 +81,11 @@ def minus(left: Addresses, right: Addresses) -> Addresses:
     return Addresses(subtract(left.ipv4, right.ipv4), subtract(left.ipv6, right.ipv6))
 
 
+def meet(left: Addresses | None, right: Addresses) -> bool:
+    """Tell whether an address is in both; of addresses that nobody knows (None) there is none."""
+    return left is not None and any(intersect(left.of(family), right.of(family)) for family in FAMILIES)
+
+
 def _internet() -> Addresses:
     excluded = minus(_NOT_GLOBAL, _GLOBAL_AFTER_ALL)
     ipv4 = subtract(ALL_IPV4, merge(excluded.ipv4 + _CLOUD_METADATA.ipv4))
@@ -97,7 +102,7 @@ _UNUSABLE = parse_addresses(("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255
 
 def is_usable(addresses: Addresses) -> bool:
     """Tell whether other hosts can reach a host by these: no loopback, multicast or unspecified address is in them."""
-    return not any(intersect(addresses.of(family), _UNUSABLE.of(family)) for family in ("ipv4", "ipv6"))
+    return not meet(addresses, _UNUSABLE)
 
 
 class Members:

@@ -289,6 +289,10 @@ class Host:
     overlays: tuple[str, ...] = ()
     router: Router | None = None
 
+    def addresses_of(self, family: str) -> Ranges:
+        """Return the addresses of one family; none where nobody knows them."""
+        return self.addresses.of(family) if self.addresses is not None else ()
+
 
 @dataclass(frozen=True)
 class Fleet:
@@ -327,6 +331,11 @@ class Granted:
     reaches: tuple[Reach, ...] = ()
     by: tuple[str, ...] = ()
 
+    @property
+    def is_used(self) -> bool:
+        """Whether rules come of it."""
+        return self.state in ("in use", "cut")
+
 
 @dataclass(frozen=True)
 class Accepted:
@@ -336,6 +345,11 @@ class Accepted:
     accept: Accept
     state: str
     reaches: tuple[Reach, ...] = ()
+
+    @property
+    def is_used(self) -> bool:
+        """Whether rules come of it."""
+        return self.state == "in use"
 
 
 @dataclass(frozen=True)

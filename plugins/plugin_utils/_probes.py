@@ -72,7 +72,7 @@ def probed(
 def _is_granted(probe: Probe, held: Iterable[Granted]) -> bool:
     """Tell whether a grant from the profile of a probe is in use for the same, and for whoever sends it."""
     wanted = (probe.label, probe.service, probe.to)
-    granted = [item.grant for item in held if item.state in ("in use", "cut")]
+    granted = [item.grant for item in held if item.is_used]
     return any(
         (grant.label, grant.service, grant.to) == wanted
         and not (grant.interface or grant.user or grant.group or grant.limit)

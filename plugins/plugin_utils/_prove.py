@@ -24,7 +24,7 @@ from ansible_collections.palisade.egress.plugins.module_utils._model import (
     Chain,
     Ruleset,
 )
-from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, contains, intersect, subtract
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, contains, subtract
 from ansible_collections.palisade.egress.plugins.module_utils._values import parse_time
 from ansible_collections.palisade.egress.plugins.plugin_utils._analyse import (
     LOCAL,
@@ -34,6 +34,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._analyse import (
     Walk,
     beginning,
     frame,
+    part_of,
     shared,
     walk,
 )
@@ -45,7 +46,7 @@ from ansible_collections.palisade.egress.plugins.plugin_utils._crossings import 
     at_routers,
     past_routers,
 )
-from ansible_collections.palisade.egress.plugins.plugin_utils._networks import join, minus
+from ansible_collections.palisade.egress.plugins.plugin_utils._networks import join, meet, minus
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Fleet, Host, Part, Policy, Settings
 from ansible_collections.palisade.egress.plugins.plugin_utils._regions import (
     AXIS,
@@ -196,7 +197,7 @@ class Prover:
                 named.update(dict.fromkeys(self._fleet.groups[term.name] if term.kind == "group" else (term.name,)))
         plain = self._plain_sources(assertion)
         if plain != Addresses():
-            named.update((name, None) for name, host in self._fleet.hosts.items() if _meets(host.addresses, plain))
+            named.update((name, None) for name, host in self._fleet.hosts.items() if meet(host.addresses, plain))
         together: dict[tuple[int, int], list[Host]] = {}
         for name in named:
             host = self._fleet.hosts[name]
@@ -264,8 +265,8 @@ class Prover:
             region = self._past_routers(_elsewhere(outcome.region, host, whole.family), host, whole.family)
             left = _not_to(region, [addresses.of(whole.family) for _n, _r, addresses in self._receivers])
             if region and not left:
-                source = host.addresses.of(whole.family) if host.addresses else ()
-                arrived = (found for _name, found in self.arrivals(region, whole.family, source) if found.accepts)
+                at_receivers = self.arrivals(region, whole.family, host.addresses_of(whole.family))
+                arrived = (found for _name, found in at_receivers if found.accepts)
                 left = [box for found in arrived for other in found.region for box in within(region, shared(other))]
             if left:
                 return self._refutation(assertion, host, replace(outcome, region=left), whole)
@@ -273,7 +274,7 @@ class Prover:
 
     def _past_routers(self, region: Region, host: Host, family: str) -> Region:
         """Return the packets of a host that get past the routers, at least from one of its addresses."""
-        parts = self.crossings.parts(family, host.addresses.of(family) if host.addresses else ())
+        parts = self.crossings.parts(family, host.addresses_of(family))
         left = [past_routers(list(self.at_routers(region, family, part)), region) for part in parts]
         return [box for passing in left for box in passing] if left else region
 
@@ -373,21 +374,13 @@ class Prover:
 
 
 def _inbound(ruleset: Ruleset) -> tuple[Chain, ...]:
-    """Return the chains that packets to a host can meet; all there are of its own, where the first leads to some."""
-    chain = ruleset.chain("input")
-    if chain is None:
-        return ()
-    leads = any(rule.target or rule.dispatch for rule in chain.rules)
-    return (chain, *(other for other in ruleset.chains if leads and not other.is_base))
+    """Return the chains that packets to a host can meet."""
+    return part_of(ruleset, "input").chains
 
 
 def _can_send(host: Host, family: str) -> bool:
     """Tell whether a host has addresses of a family; of one whose addresses nobody knows that is to be assumed."""
     return host.addresses is None or bool(host.addresses.of(family))
-
-
-def _meets(addresses: Addresses | None, others: Addresses) -> bool:
-    return addresses is not None and any(intersect(addresses.of(f), others.of(f)) for f in FAMILIES)
 
 
 def _honest(chain: str, symbols: Symbols) -> Condition:
@@ -431,7 +424,7 @@ def part_condition(part: Part) -> Condition:
 
 def _elsewhere(region: Region, host: Host, family: str) -> Region:
     """Return the packets that do not go to the host itself."""
-    own = host.addresses.of(family) if host.addresses is not None else ()
+    own = host.addresses_of(family)
     return divide(region, ((AXIS["destination"], own),))[1] if own else region
 
 
@@ -444,6 +437,6 @@ def _not_to(region: Region, addresses: Iterable[Ranges]) -> Region:
 
 def _from_own(box: Box, host: Host, family: str) -> Box:
     """Return the part of a box that has the host's own address as source, where it is known."""
-    own = host.addresses.of(family) if host.addresses is not None else ()
+    own = host.addresses_of(family)
     inside = cut(box, ((AXIS["source"], own),))[0] if own else None
     return inside or box

@@ -109,7 +109,7 @@ def _grants(composition: Composition) -> dict[str, list[Any]]:
 def _accepts(policy: Policy) -> list[dict[str, Any]]:
     """Return the accepts that open something: those of a host whose input is closed."""
     used = _all_accepts(policy.composition) if policy.settings.input == "closed" else ()
-    return [_accept(accepted) for accepted in used if accepted.state == "in use"]
+    return [_accept(accepted) for accepted in used if accepted.is_used]
 
 
 def _all_accepts(composition: Composition) -> tuple[Accepted, ...]:

@@ -12,14 +12,14 @@ from itertools import pairwise
 from typing import Any
 
 from ansible_collections.palisade.egress.plugins.module_utils._errors import PolicyError
-from ansible_collections.palisade.egress.plugins.module_utils._model import FAMILIES, Addresses
-from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains, intersect
+from ansible_collections.palisade.egress.plugins.module_utils._model import Addresses
+from ansible_collections.palisade.egress.plugins.module_utils._ranges import contains
 from ansible_collections.palisade.egress.plugins.module_utils._values import BadValueError, parse_addresses
 from ansible_collections.palisade.egress.plugins.plugin_utils._assertions import vocabulary
 from ansible_collections.palisade.egress.plugins.plugin_utils._compile import Views
 from ansible_collections.palisade.egress.plugins.plugin_utils._inventory import PREFIX, Inventory
 from ansible_collections.palisade.egress.plugins.plugin_utils._jumps import Hop, jumps, names_jumps
-from ansible_collections.palisade.egress.plugins.plugin_utils._networks import Networks, is_usable, join, minus
+from ansible_collections.palisade.egress.plugins.plugin_utils._networks import Networks, is_usable, join, meet, minus
 from ansible_collections.palisade.egress.plugins.plugin_utils._policy import NOWHERE, Fleet, Host, Settings, Term
 from ansible_collections.palisade.egress.plugins.plugin_utils._reading import Place, read_number
 from ansible_collections.palisade.egress.plugins.plugin_utils._terms import read_terms
@@ -137,7 +137,7 @@ def _ends_of(term: Term, place: Place, fleet: Fleet, networks: Networks) -> Iter
         names = fleet.groups[term.name] if term.kind == "group" else (term.name,)
         yield from (_end(fleet.hosts[name]) for name in names)
         return
-    inside = [host for host in fleet.hosts.values() if _meets(host.addresses, addresses)]
+    inside = [host for host in fleet.hosts.values() if meet(host.addresses, addresses)]
     yield from (_end(host) for host in inside)
     rest = minus(addresses, join(host.addresses for host in inside if host.addresses))
     if rest != NOWHERE:
@@ -156,10 +156,6 @@ def _found(inventory: Inventory, fleet: Fleet, here: Collection[tuple[str, int]]
             yield Place("ansible_connection", host.name), _end(host)
         elif host.addresses and any(contains(host.addresses.of(family), address) for family, address in here):
             yield Place(PREFIX + "addresses", host.name), _end(host)
-
-
-def _meets(addresses: Addresses | None, others: Addresses) -> bool:
-    return addresses is not None and any(intersect(addresses.of(f), others.of(f)) for f in FAMILIES)
 
 
 def _end(host: Host) -> End:
@@ -274,7 +270,7 @@ class _Known:
     def _owner(self, literal: Addresses) -> str | None:
         if literal == NOWHERE:
             return None
-        return next((name for name, host in self._fleet.hosts.items() if _meets(host.addresses, literal)), None)
+        return next((name for name, host in self._fleet.hosts.items() if meet(host.addresses, literal)), None)
 
 
 def _is_real(addresses: Addresses) -> bool:
