@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_ADDRESSES, Ruleset
+from ansible_collections.palisade.egress.plugins.module_utils._model import ALL_ADDRESSES, FAMILIES, Ruleset
 from ansible_collections.palisade.egress.plugins.module_utils._ranges import Ranges, intersect, subtract
 from ansible_collections.palisade.egress.plugins.plugin_utils._analyse import Frame, Outcome, shared, walk
 from ansible_collections.palisade.egress.plugins.plugin_utils._networks import join
-from ansible_collections.palisade.egress.plugins.plugin_utils._policy import NOWHERE, Fleet, Policy
+from ansible_collections.palisade.egress.plugins.plugin_utils._policy import Fleet, Policy, Router
 from ansible_collections.palisade.egress.plugins.plugin_utils._regions import AXIS, Region, minus, within
 
 # Return a ruleset as packets of a family meet it in a base chain.
@@ -42,59 +42,60 @@ class _Side:
     is_inside: bool
 
 
+@dataclass(frozen=True)
+class _Router:
+    """A router in one family: its sides, all that is inside, and its own addresses."""
+
+    name: str
+    sides: tuple[_Side, ...]
+    inside: Ranges
+    own: Ranges
+
+
 class Crossings:
     """The routers of a fleet that have a border policy."""
 
     def __init__(self, fleet: Fleet, policies: Mapping[str, Policy]) -> None:
-        self._sides = {
-            (name, family): list(_sides(policy, family))
-            for name, policy in policies.items()
-            if policy.border
-            for family in ("ipv4", "ipv6")
+        self._routers = {
+            family: [
+                _router(name, policy.border.router, family, fleet.hosts[name].addresses_of(family))
+                for name, policy in policies.items()
+                if policy.border
+            ]
+            for family in FAMILIES
         }
-        self._own = {name: fleet.hosts[name].addresses or NOWHERE for name, _family in self._sides}
 
     def parts(self, family: str, source: Ranges) -> list[Ranges]:
         """Return sources in parts, each of which is on one side of each router."""
         parts = [source]
-        for (_router, its_family), sides in self._sides.items():
-            for its in (side.addresses for side in sides if its_family == family):
-                halves = [half for part in parts for half in (intersect(part, its), subtract(part, its))]
-                parts = [half for half in halves if half]
+        for its in (side.addresses for router in self._routers[family] for side in router.sides):
+            halves = [half for part in parts for half in (intersect(part, its), subtract(part, its))]
+            parts = [half for half in halves if half]
         return parts or [()]
 
     def is_behind(self, family: str, addresses: Ranges) -> bool:
         """Tell whether some of these addresses are on the inside of a router."""
-        return any(
-            side.is_inside and intersect(addresses, side.addresses)
-            for (_router, its_family), sides in self._sides.items()
-            for side in sides
-            if its_family == family
-        )
+        return any(intersect(addresses, router.inside) for router in self._routers[family])
 
     def between(self, family: str, source: Ranges, destination: Ranges) -> Iterator[Crossing]:
         """Yield the ways by which packets from some addresses to others cross a router."""
-        for (router, its_family), sides in self._sides.items():
-            if its_family != family:
-                continue
-            own = self._own[router].of(family)
-            for side in sides:
-                coming = subtract(intersect(source, side.addresses), own)
-                for other in sides if coming else ():
-                    going = subtract(intersect(destination, other.addresses), own)
-                    if going and other is not side:
-                        yield Crossing(router, side.interface, other.interface, coming, going)
+        for router in self._routers[family]:
+            if not (intersect(source, router.inside) or intersect(destination, router.inside)):
+                continue  # as with most routers of a large fleet
+            for side in router.sides:
+                coming = subtract(intersect(source, side.addresses), router.own)
+                for other in router.sides if coming else ():
+                    going = subtract(intersect(destination, other.addresses), router.own)
+                    if going and other is not side and (side.is_inside or other.is_inside):
+                        yield Crossing(router.name, side.interface, other.interface, coming, going)
 
 
-def _sides(policy: Policy, family: str) -> Iterator[_Side]:
-    if policy.border is None:
-        return
-    router = policy.border.router
-    for inside in router.inside:
-        yield _Side(inside.interface, inside.prefixes.of(family), True)
-    beyond = subtract(ALL_ADDRESSES.of(family), join(inside.prefixes for inside in router.inside).of(family))
-    for outside in router.outside:
-        yield _Side(outside.interface, beyond, False)
+def _router(name: str, router: Router, family: str, own: Ranges) -> _Router:
+    inside = join(side.prefixes for side in router.inside).of(family)
+    beyond = subtract(ALL_ADDRESSES.of(family), inside)
+    sides = [_Side(side.interface, side.prefixes.of(family), True) for side in router.inside]
+    sides += [_Side(side.interface, beyond, False) for side in router.outside]
+    return _Router(name, tuple(sides), inside, own)
 
 
 def at_routers(

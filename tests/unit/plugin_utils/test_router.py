@@ -231,3 +231,13 @@ def test_what_becomes_of_hosts_without_rules_is_explained_by_their_router() -> N
     near = explain(inventory, "printer1", "web1", "ssh")
     assert (near["verdict"], [reason["level"] for reason in near["reasons"]]) == ("allowed", ["host"])
     assert "No router sees it" in near["text"]
+
+
+def test_what_stays_outside_crosses_no_router_whatever_its_uplinks() -> None:
+    """Two hosts outside are on no side of their own of a router that has two interfaces there."""
+    told = {"egress_firewall_controllers": ["192.88.99.7"]}
+    more = {host: dict(told) for host in ("mail1", "web1", "web2", "db1", "printer1")}
+    more["mail1"] |= {"egress_firewall_addresses": ["192.88.99.10"]}
+    router = {"inside": {"eth1": BETWEEN["inside"]["eth1"]}, "outside": ["eth0", "eth2"], "inbound": "closed"}
+    guarded = {host: {**values, "egress_firewall_guard": host == "mail1"} for host, values in more.items()}
+    changed("ns1", {"egress_firewall_router": router, "egress_firewall_guard": False, **told}, GROUPS, guarded)
